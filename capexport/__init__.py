@@ -1,0 +1,80 @@
+"""capexport puts trained image captioners on phones, browsers and edge boxes.
+
+    import capexport
+
+    captioner = capexport.load("bundle")
+    print(capexport.load("bundle").caption("photo.jpg").text)
+
+Importing this package imports neither TensorFlow nor an inference engine; what needs them is loaded on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    BundleError,
+    CapexportError,
+    DataError,
+    ImageError,
+    MissingExtraError,
+    OptionError,
+    OutputError,
+    SourceError,
+    VocabularyError,
+)
+
+if TYPE_CHECKING:
+    from .bundle import Bundle, read_bundle
+    from .captioner.storage import load_captioner, save_captioner
+    from .export.convert import convert
+    from .image import load_image
+    from .runtime.captioner import Captioner, load
+    from .runtime.decoding import Caption, DecodingOptions
+
+
+_LAZY = {
+    "Bundle": "bundle",
+    "Caption": "runtime.decoding",
+    "Captioner": "runtime.captioner",
+    "DecodingOptions": "runtime.decoding",
+    "convert": "export.convert",
+    "load": "runtime.captioner",
+    "load_captioner": "captioner.storage",
+    "load_image": "image",
+    "read_bundle": "bundle",
+    "save_captioner": "captioner.storage",
+}
+
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "CapexportError",
+    "Caption",
+    "Captioner",
+    "DataError",
+    "DecodingOptions",
+    "ImageError",
+    "MissingExtraError",
+    "OptionError",
+    "OutputError",
+    "SourceError",
+    "VocabularyError",
+    "convert",
+    "load",
+    "load_captioner",
+    "load_image",
+    "read_bundle",
+    "save_captioner",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'capexport' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,120 @@
+"""A bundle on disk: a flat directory with a manifest, graphs, the vocabulary and parity vectors.
+
+Reading checks everything before any engine sees a byte, and the engines get the very bytes that were checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .atomic import new_directory
+from .errors import BundleError
+from .manifest import MANIFEST, MAX_BYTES, PARITY, VOCABULARY, File, Manifest, parse_manifest
+from .recipes import FORMATS, RECIPES
+from .vocabulary import BANNED, END, PAD, START, UNKNOWN, Vocabulary
+
+ROLES = {PAD: "pad", UNKNOWN: "unknown", START: "start", END: "end"}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle: where it lies, its manifest, its vocabulary and its files' bytes."""
+
+    directory: Path
+    manifest: Manifest
+    vocabulary: Vocabulary
+    files: Mapping[str, bytes]
+
+    def graph(self, name: str) -> bytes:
+        """The bytes of the graph "encoder" or "decoder"."""
+        return self.files[self.manifest.graphs[name].file]
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, without the manifest."""
+        return sum(file.bytes for file in self.manifest.files.values())
+
+
+def special_tokens(vocabulary: Vocabulary) -> dict[str, int]:
+    """The ids of the special tokens by their role, as they stand in a manifest."""
+    return {role: vocabulary.words.index(word) for word, role in ROLES.items()}
+
+
+def banned_ids(vocabulary: Vocabulary) -> list[int]:
+    """The ids that no caption may contain."""
+    return [vocabulary.words.index(word) for word in BANNED]
+
+
+def write_bundle(directory: Path, manifest: Manifest, files: Mapping[str, bytes], force: bool = False) -> Bundle:
+    """Write a bundle, whole or not at all, and read it back; `manifest.files` is filled in here.
+
+    Raises OutputError if the directory exists (with force: if it is not a bundle) or cannot be written.
+    """
+    listed = {name: File(hashlib.sha256(data).hexdigest(), len(data)) for name, data in sorted(files.items())}
+    manifest = dataclasses.replace(manifest, files=listed)
+    with new_directory(directory, mark=MANIFEST, force=force) as partial:
+        for name, data in files.items():
+            (partial / name).write_bytes(data)
+        (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8", newline="\n")
+        read_bundle(partial)
+    return read_bundle(directory)
+
+
+def read_bundle(directory: str | Path) -> Bundle:
+    """Read and check a bundle; raises BundleError with what is wrong and in which file."""
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise BundleError(f"There is no bundle at {directory}.")
+    manifest = parse_manifest(_read(directory / MANIFEST, MAX_BYTES))
+    _check_names(directory, manifest)
+    files = {name: _read_checked(directory / name, file) for name, file in manifest.files.items()}
+    vocabulary = Vocabulary.from_text(files[VOCABULARY].decode("utf-8", errors="replace"))
+    _check_sense(manifest, vocabulary)
+    return Bundle(directory, manifest, vocabulary, files)
+
+
+def _check_names(directory: Path, manifest: Manifest) -> None:
+    for name in manifest.files:
+        if name in ("", ".", "..", MANIFEST) or any(sign in name for sign in "/\\:\0") or not name.isprintable():
+            raise BundleError(f"The bundle {directory} names a file {name!r}, which is not a bare file name.")
+    needed = {VOCABULARY, PARITY, *(graph.file for graph in manifest.graphs.values())}
+    if manifest.graphs.keys() != {"encoder", "decoder"} or not needed <= manifest.files.keys():
+        raise BundleError(f"The bundle {directory} lacks a graph, {VOCABULARY} or {PARITY} in its manifest.")
+    there = set(os.listdir(directory)) - {MANIFEST}
+    missing, extra = manifest.files.keys() - there, there - manifest.files.keys()
+    if missing:
+        raise BundleError(f"The bundle {directory} lacks the file {sorted(missing)[0]}; copy or convert it again.")
+    if extra:
+        raise BundleError(f"The bundle {directory} has a file that is not in its manifest: {sorted(extra)[0]!r}.")
+
+
+def _read_checked(path: Path, expected: File) -> bytes:
+    data = _read(path, expected.bytes)
+    if len(data) != expected.bytes or hashlib.sha256(data).hexdigest() != expected.sha256:
+        raise BundleError(f"{path} is damaged: it is not the file its manifest describes; copy or convert it again.")
+    return data
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """The bytes of a plain file, no more than limit + 1 of them."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise BundleError(f"{path} is not a plain file.")
+            return file.read(limit + 1)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _check_sense(manifest: Manifest, vocabulary: Vocabulary) -> None:
+    if manifest.format not in FORMATS or manifest.recipe not in RECIPES:
+        raise BundleError(f"The bundle is of an unknown format or recipe: {manifest.format}, {manifest.recipe}.")
+    if len(vocabulary) != manifest.shape.vocabulary or special_tokens(vocabulary) != manifest.special_tokens:
+        raise BundleError("The bundle's vocabulary is not the one its manifest describes.")

@@ -1,0 +1,46 @@
+"""What a captioner is built from, as it stands in config.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import SourceError
+from ..image import RESIZERS
+
+
+@dataclass(frozen=True)
+class CaptionerConfig:
+    """The shape of a captioner; the defaults are the tutorial's. Raises SourceError for an impossible one."""
+
+    backbone: str = "MobileNetV3Small"
+    image_size: tuple[int, int] = (224, 224)  # height, width
+    resize: str = "bilinear-antialias"
+    num_layers: int = 2
+    num_heads: int = 2
+    units: int = 256
+    max_length: int = 50
+    vocabulary_size: int = 5000
+    dropout_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        counts = (*self.image_size, self.num_layers, self.num_heads, self.units, self.max_length, self.vocabulary_size)
+        if any(type(count) is not int or count < 1 for count in counts):
+            raise SourceError(f"A captioner's sizes must be whole numbers above zero: {self}.")
+        if self.resize not in RESIZERS:
+            raise SourceError(f"Unknown resizer {self.resize!r}; there are: {', '.join(RESIZERS)}.")
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> CaptionerConfig:
+        """Read config.json; raises SourceError if it is missing, malformed or has unknown keys."""
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**values | {"image_size": tuple(values["image_size"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise SourceError(f"{path} is not a captioner's config: {error}.") from error

@@ -1,0 +1,228 @@
+"""Training a decoder on an encoder's cached features: the tutorial's recipe, resumable after any epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from ..atomic import new_file
+from ..errors import OutputError, SourceError
+from ..image import Pixels, load_image
+from ..progress import bar
+from .config import CaptionerConfig
+from .datasets import CaptionedPhoto
+from .features import FeatureCache
+from .history import Epoch, History
+from .model import Captioner, build_captioner
+from .storage import CONFIG, VOCABULARY, WEIGHTS, build_weights, load_captioner, save_captioner
+from .tokenizer import learn_vocabulary
+from .weights import decoder_variables
+
+TEMPERATURES = (0.0, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The tutorial's recipe. An epoch is so many steps, not a pass over the data."""
+
+    epochs: int = 100
+    batch: int = 32
+    steps_per_epoch: int = 100
+    validation_steps: int = 20
+    learning_rate: float = 1e-4
+    patience: int = 5  # epochs without a better validation loss before training stops
+    seed: int = 0
+
+
+def masked_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Mean cross-entropy (nats a token) without padding, and without banned tokens, whose loss is astronomic.
+
+    labels (B, T) ids, logits (B, T, V).
+    """
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)  # (B, T)
+    mask = tf.cast((labels != 0) & (loss < 1e8), loss.dtype)
+    return tf.reduce_sum(loss * mask) / tf.reduce_sum(mask)
+
+
+def masked_acc(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Share of the tokens, padding left out, that are the likeliest of their logits."""
+    labels = tf.cast(labels, tf.int64)  # Keras hands them to metrics as floats
+    mask = tf.cast(labels != 0, tf.float32)
+    hits = tf.cast(tf.argmax(logits, axis=-1) == labels, tf.float32)
+    return tf.reduce_sum(hits * mask) / tf.reduce_sum(mask)
+
+
+def train(
+    config: CaptionerConfig,
+    encoder: tf_keras.Model,
+    train_photos: Sequence[CaptionedPhoto],
+    dev_photos: Sequence[CaptionedPhoto],
+    out: str | Path,
+    options: TrainingOptions | None = None,
+    initial: str | Path | None = None,
+    report: Callable[[str], None] = print,
+) -> Captioner:
+    """Train a captioner and write it to `out`; a call with the same arguments goes on where one was cut off.
+
+    encoder  a frozen feature extractor, as of build_backbone
+    initial  the directory of a captioner of the same shape and words whose decoder this one starts from
+    report   gets a line for the entropies, for each epoch and for each sample caption
+
+    The work in progress (features, checkpoints, history.json, curves.png) lives in out/training. The captioner
+    with the best validation loss is returned. Raises OutputError if `out` holds another run or a finished one.
+    """
+    options, out = options or TrainingOptions(), Path(out)
+    work = out / "training"
+    _claim(out, work, config, options)
+    vocabulary = learn_vocabulary([text for photo in train_photos for text in photo.captions], config.vocabulary_size)
+    config = dataclasses.replace(config, vocabulary_size=len(vocabulary))
+    captioner = build_captioner(config, vocabulary, encoder)
+    train_pairs, dev_pairs = _Pairs(captioner, train_photos, work), _Pairs(captioner, dev_photos, work)
+    uniform, marginal = captioner.output_layer.adapt([train_pairs.labels()])
+    report(f"Uniform entropy: {uniform:.2f}")
+    report(f"Marginal entropy: {marginal:.2f}")
+    build_weights(captioner)
+    if initial is not None:
+        _start_from(captioner, load_captioner(initial))
+    sample = load_image(dev_photos[0].path, config.image_size, config.resize)
+    _fit(captioner, train_pairs, dev_pairs, options, _Journal(work, sample, options, report))
+    for name in (WEIGHTS, VOCABULARY, CONFIG):  # the config last: it marks a finished captioner
+        with new_file(out / name) as partial:
+            shutil.copyfile(work / "best" / name, partial)
+    return load_captioner(out)
+
+
+def _claim(out: Path, work: Path, config: CaptionerConfig, options: TrainingOptions) -> None:
+    """Start a run in `out`, or make sure that the one there is this one."""
+    plan = json.dumps([dataclasses.asdict(config), dataclasses.asdict(options)])
+    path = work / "plan.json"
+    if (out / CONFIG).exists():
+        raise OutputError(f"{out} holds a finished captioner; choose another --out or remove it.")
+    if path.exists() and path.read_text() != plan:
+        raise OutputError(f"{out} holds a training run with other options; choose another --out or remove it.")
+    if not path.exists() and out.exists() and any(out.iterdir()):
+        raise OutputError(f"{out} exists already and is not a training run; choose another --out.")
+    work.mkdir(parents=True, exist_ok=True)
+    path.write_text(plan)
+
+
+def _start_from(captioner: Captioner, initial: Captioner) -> None:
+    if initial.tokenizer.get_vocabulary() != captioner.tokenizer.get_vocabulary():
+        raise SourceError("The captioner to start from knows other words than this data set's.")
+    given = decoder_variables(initial)
+    for name, variable in decoder_variables(captioner).items():
+        if name not in given or given[name].shape != variable.shape:
+            raise SourceError(f"The captioner to start from is of another shape: {name} does not fit.")
+        variable.assign(given[name])
+
+
+class _Pairs:
+    """Every caption of every photo as token ids, beside the index of its photo."""
+
+    def __init__(self, captioner: Captioner, photos: Sequence[CaptionedPhoto], work: Path) -> None:
+        texts = [text for photo in photos for text in photo.captions]
+        self.tokens = captioner.tokenizer(tf.constant(texts))[:, : captioner.max_length + 1]  # ragged (pairs, T + 1)
+        self.photos = np.repeat(np.arange(len(photos)), [len(photo.captions) for photo in photos])
+        self.features = FeatureCache(
+            work / "features", captioner.feature_extractor, captioner.config.resize, [photo.path for photo in photos]
+        )
+
+    def labels(self) -> np.ndarray:
+        return self.tokens[:, 1:].to_tensor().numpy()
+
+    def batches(self, size: int, seed: int) -> tf.data.Dataset:
+        """Shuffled, once over all: ((features (B, h, w, C), tokens (B, T)), next tokens (B, T)), zero-padded."""
+        pairs = tf.data.Dataset.from_tensor_slices((self.photos, self.tokens))
+        pairs = pairs.shuffle(len(self.photos), seed=seed).batch(size)
+        return pairs.map(self._with_features, tf.data.AUTOTUNE).prefetch(4)
+
+    def _with_features(self, photos: tf.Tensor, tokens: tf.RaggedTensor):
+        tokens = tokens.to_tensor()
+        features = tf.numpy_function(self.features.take, [photos], tf.float32)
+        features = tf.ensure_shape(features, [None, *self.features.shape])
+        return (features, tokens[:, :-1]), tokens[:, 1:]
+
+
+def _fit(captioner: Captioner, train_pairs: _Pairs, dev_pairs: _Pairs, options: TrainingOptions, journal: _Journal):
+    optimizer = tf_keras.optimizers.Adam(options.learning_rate)
+    captioner.compile(optimizer, loss=masked_loss, metrics=[masked_acc])
+    journal.restore(captioner)
+    if journal.over():
+        return
+    # A resumed run draws on, with another seed; validation is the same pairs each time, to compare epochs fairly.
+    batches = train_pairs.batches(options.batch, options.seed + len(journal.history.epochs)).repeat()
+    dev_batches = dev_pairs.batches(options.batch, options.seed).take(options.validation_steps).cache()
+    with journal:
+        captioner.fit(
+            batches,
+            initial_epoch=len(journal.history.epochs),
+            epochs=options.epochs,
+            steps_per_epoch=options.steps_per_epoch,
+            validation_data=dev_batches,
+            callbacks=[journal],
+            verbose=0,
+        )
+
+
+class _Journal(tf_keras.callbacks.Callback):
+    """After each epoch: history, checkpoint, the best weights, sample captions, and whether to stop."""
+
+    def __init__(self, work: Path, sample: Pixels, options: TrainingOptions, report: Callable[[str], None]) -> None:
+        super().__init__()
+        self.history = History(work / "history.json")
+        self._work, self._sample, self._options, self._report = work, sample, options, report
+        self._exit = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        self._bar = self._exit.enter_context(bar())
+        total = self._options.epochs * self._options.steps_per_epoch
+        self._task = self._bar.add_task("training", total=total, status="")
+        self._bar.update(self._task, completed=len(self.history.epochs) * self._options.steps_per_epoch)
+
+    def __exit__(self, *exception) -> None:
+        self._exit.close()
+
+    def restore(self, captioner: Captioner) -> None:
+        captioner.optimizer.build(captioner.trainable_variables)
+        checkpoint = tf.train.Checkpoint(model=captioner, optimizer=captioner.optimizer)
+        self._checkpoints = tf.train.CheckpointManager(checkpoint, str(self._work / "checkpoints"), max_to_keep=1)
+        if self.history.epochs and self._checkpoints.latest_checkpoint:
+            checkpoint.restore(self._checkpoints.latest_checkpoint)
+
+    def over(self) -> bool:
+        return self.history.exhausted(self._options.epochs, self._options.patience)
+
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        self._started = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs=None) -> None:
+        self._bar.update(self._task, advance=1, status=f"loss {logs['loss']:.3f}")
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        record = Epoch(
+            epoch=epoch + 1,
+            loss=logs["loss"],
+            accuracy=logs["masked_acc"],
+            val_loss=logs["val_loss"],
+            val_accuracy=logs["val_masked_acc"],
+            seconds=time.monotonic() - self._started,
+        )
+        self._checkpoints.save()
+        if not self.history.epochs or record.val_loss < self.history.best().val_loss:
+            save_captioner(self.model, self._work / "best", force=True)
+        self.history.append(record)
+        self.history.plot(self._work / "curves.png")
+        self._report(str(record))
+        for temperature in TEMPERATURES:
+            self._report(f"  temperature {temperature:.1f}: {self.model.simple_gen(self._sample, temperature)}")
+        self.model.stop_training = self.over()

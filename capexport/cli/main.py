@@ -1,0 +1,52 @@
+"""The command line: finds the command, runs it, turns the errors a user can cause into one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+
+from ..errors import CapexportError
+
+COMMANDS = {
+    "caption": "caption photos with a bundle",
+    "convert": "export a captioner to ONNX or TFLite",
+    "train": "train a captioner on Flickr8k",
+    "distill": "train an encoder from scratch to imitate another",
+    "recipes": "list formats and recipes",
+}
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 2 for an error the user can mend, 130 for Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        parsed = _parser(arguments).parse_args(arguments)
+        return int(parsed.run(parsed) or 0)
+    except CapexportError as error:
+        print(f"capexport: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("capexport: interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; only the chosen command's module is imported, so that captioning never loads TensorFlow."""
+    parser = argparse.ArgumentParser(
+        prog="capexport", description="Trained image captioners on phones, browsers and edge boxes."
+    )
+    parser.add_argument("--version", action="version", version=f"capexport {importlib.metadata.version('capexport')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == chosen:
+            importlib.import_module(f".{name}", __package__).configure(command)
+    return parser

@@ -1,0 +1,39 @@
+"""capexport train"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..captioner.backbone import build_backbone
+from ..captioner.config import CaptionerConfig
+from ..captioner.datasets import load_flickr8k
+from ..captioner.training import TrainingOptions, train
+from .options import add_options, read_options
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", required=True, metavar="DIR|URL", help="Flickr8k: its folder, or where its two official zips are"
+    )
+    parser.add_argument(
+        "--encoder-weights",
+        default="imagenet",
+        metavar="FILE",
+        help="the frozen encoder's weights, as Keras saves them; imagenet downloads Keras' own (default: imagenet)",
+    )
+    parser.add_argument("--init", type=Path, metavar="DIR", help="start from the decoder of this captioner")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="resumed if it holds the same run")
+    parser.add_argument("--image-size", type=int, default=CaptionerConfig.image_size[0], metavar="PIXELS")
+    add_options(parser, CaptionerConfig, without=("image_size",))
+    add_options(parser, TrainingOptions)
+    parser.set_defaults(run=run)
+
+
+def run(parsed: argparse.Namespace) -> None:
+    config = read_options(CaptionerConfig, parsed, image_size=(parsed.image_size, parsed.image_size))
+    options = read_options(TrainingOptions, parsed)
+    train_photos, dev_photos = (load_flickr8k(parsed.data, split) for split in ("train", "dev"))
+    encoder = build_backbone(config.backbone, config.image_size, parsed.encoder_weights)
+    train(config, encoder, train_photos, dev_photos, parsed.out, options, initial=parsed.init)
+    print(f"{parsed.out}: a captioner; next: capexport convert {parsed.out} --to onnx")

@@ -1,0 +1,55 @@
+"""Every error a user can cause, as one tree; the command line turns each into one sentence and exit code 2.
+
+CapexportError
+├── ImageError          a photo that cannot be read, or is not one
+├── VocabularyError     a vocabulary file or word list that breaks its rules
+├── BundleError         a bundle that is damaged, incomplete or of another version
+├── SourceError         a source captioner, or a live model, that cannot be read or exported
+├── DataError           a data set that is missing, incomplete or malformed
+├── OptionError         options that do not exist or contradict each other
+├── OutputError         an output that exists already or cannot be written
+└── MissingExtraError   an optional package that is not installed (an ImportError, too)
+"""
+
+from __future__ import annotations
+
+
+class CapexportError(Exception):
+    """The root of every error a user can cause."""
+
+
+class ImageError(CapexportError):
+    """A photo that cannot be read, or is not one."""
+
+
+class VocabularyError(CapexportError):
+    """A vocabulary file or word list that breaks its rules."""
+
+
+class BundleError(CapexportError):
+    """A bundle that is damaged, incomplete or of another version."""
+
+
+class SourceError(CapexportError):
+    """A source captioner, or a live model, that cannot be read or exported."""
+
+
+class DataError(CapexportError):
+    """A data set that is missing, incomplete or malformed."""
+
+
+class OptionError(CapexportError):
+    """Options that do not exist or contradict each other."""
+
+
+class OutputError(CapexportError):
+    """An output that exists already or cannot be written."""
+
+
+class MissingExtraError(CapexportError, ImportError):
+    """An optional package that is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; install it with: pip install 'capexport[{extra}]'")
+        self.package = package
+        self.extra = extra

@@ -1,0 +1,1 @@
+"""Holding exports against Keras (parity) and captions against people's (quality)."""

@@ -1,0 +1,119 @@
+"""convert: from a captioner, on disk or live, to a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..atomic import check_absent
+from ..bundle import Bundle, special_tokens, write_bundle
+from ..captioner.reference import reference
+from ..captioner.storage import load_captioner
+from ..captioner.weights import decoder_variables, encoder_variables, output_bias
+from ..errors import MissingExtraError
+from ..image import Pixels, load_image
+from ..manifest import PARITY, SCHEMA, VOCABULARY, Manifest, Preprocessing
+from ..parity_vectors import pack
+from ..recipes import FORMATS, check_recipe
+from ..shipped import sample_photos
+from ..vocabulary import Vocabulary
+from .graphs import ONNX, TFLITE, DecoderGraph, EncoderGraph, describe, measure
+
+PARITY_PHOTOS = 3
+TOOLS = {"onnx": ("tensorflow", "tf2onnx", "onnx", "onnxruntime"), "tflite": ("tensorflow", "ai-edge-quantizer")}
+
+
+def convert(
+    source: str | os.PathLike[str] | Any,
+    out: str | os.PathLike[str],
+    to: str = "onnx",
+    recipe: str = "fp32",
+    force: bool = False,
+) -> Bundle:
+    """Export a captioner to a new bundle directory and return the bundle.
+
+    source  the directory of a source captioner, a live captioner with the tutorial's attributes, or None for
+            the captioner that ships
+    to, recipe  one of recipes.FORMATS and of recipes.RECIPES
+    force   replace a bundle that is there already
+
+    Raises OptionError for a recipe the format lacks, OutputError if `out` is in the way, SourceError for a
+    captioner that cannot be read, MissingExtraError for a package that is not installed.
+    """
+    check_recipe(to, recipe)
+    check_absent(Path(out), force)
+    export, quantize = _exporter(to)
+    captioner = _captioner(source)
+    quantized = recipe == "dynamic-int8"
+    dialect = {"onnx": ONNX, "tflite": TFLITE}[to]
+    modules: dict[str, Any] = {
+        "encoder": EncoderGraph(captioner, dialect),
+        "decoder": DecoderGraph(captioner, dialect, int8_embedding=quantized),
+    }
+    suffix = FORMATS[to].suffix
+    graphs = {name: export(module) for name, module in modules.items()}
+    if quantized:
+        graphs = {name: quantize(graph) for name, graph in graphs.items()}
+    vocabulary = Vocabulary.from_words(captioner.tokenizer.get_vocabulary())
+    preprocessing = _preprocessing(captioner)
+    files = {
+        VOCABULARY: vocabulary.to_text().encode(),
+        PARITY: pack([reference(captioner, pixels) for pixels in _parity_pixels(preprocessing)]),
+        **{name + suffix: graph for name, graph in graphs.items()},
+    }
+    manifest = Manifest(
+        schema=SCHEMA,
+        format=to,
+        recipe=recipe,
+        shape=measure(captioner),
+        preprocessing=preprocessing,
+        special_tokens=special_tokens(vocabulary),
+        graphs={name: describe(module.function, name + suffix) for name, module in modules.items()},
+        files={},
+        made_with={name: importlib.metadata.version(name) for name in ("capexport", *TOOLS[to])},
+        source_sha256=_fingerprint(captioner),
+    )
+    return write_bundle(Path(out), manifest, files, force=force)
+
+
+def _exporter(to: str) -> tuple[Callable[[Any], bytes], Callable[[bytes], bytes]]:
+    try:
+        if to == "onnx":
+            from .onnx import export_onnx, quantize_onnx
+
+            return export_onnx, quantize_onnx
+        from .tflite import export_tflite, quantize_tflite
+
+        return export_tflite, quantize_tflite
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or to, f"convert,{FORMATS[to].extra}") from error
+
+
+def _captioner(source: Any) -> Any:
+    return load_captioner(source) if source is None or isinstance(source, str | os.PathLike) else source
+
+
+def _preprocessing(captioner: Any) -> Preprocessing:
+    """As the captioner was trained; a notebook's own model resized with tf.image.resize."""
+    config = getattr(captioner, "config", None)
+    height, width = captioner.feature_extractor.input_shape[1:3]
+    return Preprocessing(size=(height, width), resize=config.resize if config else "bilinear")
+
+
+def _parity_pixels(preprocessing: Preprocessing) -> list[Pixels]:
+    return [load_image(path, preprocessing.size, preprocessing.resize) for path in sample_photos()[:PARITY_PHOTOS]]
+
+
+def _fingerprint(captioner: Any) -> str:
+    """A hash of all the captioner is: its weights and its words."""
+    digest = hashlib.sha256()
+    variables = encoder_variables(captioner.feature_extractor) | decoder_variables(captioner)
+    for name, variable in sorted(variables.items()):
+        digest.update(name.encode() + variable.numpy().tobytes())
+    digest.update(output_bias(captioner).tobytes())
+    digest.update("\n".join(captioner.tokenizer.get_vocabulary()).encode())
+    return digest.hexdigest()

@@ -1,0 +1,242 @@
+"""The split: the captioner's weights as two functions, an encoder and a single-step decoder with a cache.
+
+Cross-attention's keys and values depend on the image alone, so the encoder computes them once; the decoder keeps
+the keys and values of the words so far (as in Pope et al., 2022, "Efficiently Scaling Transformer Inference").
+The 1/sqrt(D) of the attention scores is folded into the query weights, the two biases of the logits into one,
+and the three projections of self-attention into one product.
+
+B batch, L layers, H heads, D key dim, N image positions, C channels, U units, V vocabulary, P past length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
+
+from ..captioner.weights import decoder_variables, output_bias
+from ..errors import SourceError
+from ..manifest import Graph, Shape, Tensor
+
+MASKED = -1e9
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What a format wants said differently.
+
+    growing_cache  the cache grows by one position a step; otherwise it has room for max_length from the start
+    batch          the graphs' batch size, None if it may vary
+    pow_square     spell the square of layer normalisation as a power, the form onnxruntime knows how to fuse
+    """
+
+    growing_cache: bool
+    batch: int | None
+    pow_square: bool
+
+
+ONNX = Dialect(growing_cache=True, batch=None, pow_square=True)
+TFLITE = Dialect(growing_cache=False, batch=1, pow_square=False)
+
+
+def measure(captioner: Any) -> Shape:
+    """The captioner's measures, read off its weights; raises SourceError if it is not the tutorial's model."""
+    weights = decoder_variables(captioner)
+    query = weights["decoder_layers.0.self_attention.mha.query.kernel"].shape  # (U, H, D)
+    height, width = captioner.feature_extractor.output_shape[1:3]
+    return Shape(
+        layers=len(captioner.decoder_layers),
+        heads=int(query[1]),
+        key_dim=int(query[2]),
+        units=int(query[0]),
+        vocabulary=int(weights["seq_embedding.token_embedding.embeddings"].shape[0]),
+        max_length=int(weights["seq_embedding.pos_embedding.embeddings"].shape[0]),
+        feature_map=(int(height), int(width)),
+    )
+
+
+def describe(function: Any, file: str) -> Graph:
+    """A concrete function's inputs and outputs as a manifest states them."""
+    inputs = [(spec.name, spec) for spec in function.structured_input_signature[0]]
+    outputs = sorted(function.structured_outputs.items())
+    return Graph(file, *(tuple(_tensor(name, spec) for name, spec in side) for side in (inputs, outputs)))
+
+
+def _tensor(name: str, spec: Any) -> Tensor:
+    shape = enumerate(spec.shape.as_list())
+    dimensions = tuple(symbol(name, axis) if length is None else length for axis, length in shape)
+    return Tensor(name, spec.dtype.name, dimensions)
+
+
+def symbol(name: str, axis: int) -> str:
+    """What an axis that varies is called: B batch, P past length, P_next the same after the step."""
+    if axis == (1 if name == "attention" else 0):
+        return "B"
+    return "P_next" if name.startswith("next_") else "P"
+
+
+class EncoderGraph(tf.Module):
+    """image uint8 (B, height, width, 3) -> cross_keys_i, cross_values_i (B, H, N, D) of each layer i."""
+
+    def __init__(self, captioner: Any, dialect: Dialect) -> None:
+        super().__init__()
+        self._extract = captioner.feature_extractor
+        self._shape = measure(captioner)
+        self._dialect = dialect
+        weights = {name: variable.numpy() for name, variable in decoder_variables(captioner).items()}
+        self._projections = [
+            (f"cross_{kind}s_{i}", *_projection(weights, f"decoder_layers.{i}.cross_attention.mha.{kind}"))
+            for i in range(self._shape.layers)
+            for kind in ("key", "value")
+        ]
+
+    @cached_property
+    def function(self) -> Any:
+        """The graph as a concrete function with the contract's names."""
+        size = self._extract.input_shape[1:3]
+        image = tf.TensorSpec([self._dialect.batch, *size, 3], tf.uint8, name="image")
+        return tf.function(self._encode, autograph=False).get_concrete_function(image)
+
+    def _encode(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        shape = self._shape
+        positions = shape.feature_map[0] * shape.feature_map[1]
+        features = self._extract(tf.cast(image, tf.float32), training=False)  # (B, h, w, C)
+        features = tf.reshape(features, [-1, features.shape[-1]])  # (B * N, C)
+        outputs = {}
+        for name, kernel, bias in self._projections:
+            projected = tf.matmul(features, kernel) + bias  # (B * N, H * D)
+            projected = tf.reshape(projected, [self._dialect.batch or -1, positions, shape.heads, shape.key_dim])
+            outputs[name] = tf.transpose(projected, [0, 2, 1, 3])  # (B, H, N, D)
+        return outputs
+
+
+class DecoderGraph(tf.Module):
+    """One step: tokens (B,), position and caches -> logits (B, V), grown caches and attention (L, B, H, N)."""
+
+    def __init__(self, captioner: Any, dialect: Dialect, int8_embedding: bool = False) -> None:
+        super().__init__()
+        self._shape = measure(captioner)
+        self._dialect = dialect
+        self._int8_embedding = int8_embedding
+        self._weights = {name: variable.numpy() for name, variable in decoder_variables(captioner).items()}
+        self._output_bias = self._weights["output_layer.dense.bias"] + output_bias(captioner)
+        self._epsilons = _epsilons(captioner)
+
+    @cached_property
+    def function(self) -> Any:
+        """The graph as a concrete function with the contract's names."""
+        shape, batch = self._shape, self._dialect.batch
+        past = None if self._dialect.growing_cache else shape.max_length
+        image_positions = shape.feature_map[0] * shape.feature_map[1]
+        specs = {"tokens": tf.TensorSpec([batch], tf.int32), "position": tf.TensorSpec([], tf.int32)}
+        for source, length in (("cross", image_positions), ("self", past)):
+            for i in range(shape.layers):
+                for kind in ("keys", "values"):
+                    specs[f"{source}_{kind}_{i}"] = tf.TensorSpec([batch, shape.heads, length, shape.key_dim])
+        named = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()]
+
+        def step(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self._step(dict(zip(specs, tensors, strict=True)))
+
+        return tf.function(step, autograph=False).get_concrete_function(*named)
+
+    def _step(self, given: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        weights = self._weights
+        x = self._embedded(given["tokens"])
+        x += tf.gather(weights["seq_embedding.pos_embedding.embeddings"], given["position"])  # (B, U)
+        outputs: dict[str, tf.Tensor] = {}
+        attention: list[tf.Tensor] = []
+        for i in range(self._shape.layers):
+            name = f"decoder_layers.{i}"
+            attended, keys, values = self._self_attention(x, given, i)
+            outputs |= {f"next_keys_{i}": keys, f"next_values_{i}": values}
+            x = self._norm(x + attended, f"{name}.self_attention.norm")
+            attended, scores = self._cross_attention(x, given, i)
+            attention.append(scores)
+            x = self._norm(x + attended, f"{name}.cross_attention.norm")
+            x = self._norm(x + self._feed_forward(x, f"{name}.ff"), f"{name}.ff.norm")
+        outputs["logits"] = tf.matmul(x, weights["output_layer.dense.kernel"]) + self._output_bias  # (B, V)
+        outputs["attention"] = tf.stack(attention)  # (L, B, H, N)
+        return outputs
+
+    def _embedded(self, tokens: tf.Tensor) -> tf.Tensor:
+        table = self._weights["seq_embedding.token_embedding.embeddings"]  # (V, U)
+        if not self._int8_embedding:
+            return tf.gather(table, tokens)
+        scales = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-12) / 127  # a word's largest value is 127
+        rounded = np.round(table / scales).astype(np.int8)
+        return tf.cast(tf.gather(rounded, tokens), tf.float32) * tf.gather(scales.astype(np.float32), tokens)
+
+    def _self_attention(self, x: tf.Tensor, given: dict[str, tf.Tensor], i: int):
+        name = f"decoder_layers.{i}.self_attention.mha"
+        parts = [self._query(name), *(_projection(self._weights, f"{name}.{kind}") for kind in ("key", "value"))]
+        kernel = np.concatenate([part[0] for part in parts], axis=1)  # (U, 3 * H * D)
+        bias = np.concatenate([part[1] for part in parts])
+        query, key, value = (self._heads(part) for part in tf.split(tf.matmul(x, kernel) + bias, 3, axis=1))
+        position = given["position"]
+        keys = self._append(given[f"self_keys_{i}"], key, position)
+        values = self._append(given[f"self_values_{i}"], value, position)
+        scores = tf.matmul(query, keys, transpose_b=True)  # (B, H, 1, P)
+        if not self._dialect.growing_cache:
+            future = tf.range(self._shape.max_length) > position  # (P,)
+            scores += tf.cast(future, tf.float32) * MASKED
+        return self._output(tf.matmul(tf.nn.softmax(scores), values), name), keys, values
+
+    def _cross_attention(self, x: tf.Tensor, given: dict[str, tf.Tensor], i: int):
+        name = f"decoder_layers.{i}.cross_attention.mha"
+        kernel, bias = self._query(name)
+        query = self._heads(tf.matmul(x, kernel) + bias)
+        scores = tf.nn.softmax(tf.matmul(query, given[f"cross_keys_{i}"], transpose_b=True))  # (B, H, 1, N)
+        attended = self._output(tf.matmul(scores, given[f"cross_values_{i}"]), name)
+        return attended, tf.squeeze(scores, axis=2)
+
+    def _query(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        kernel, bias = _projection(self._weights, f"{name}.query")
+        scale = np.float32(1 / np.sqrt(self._shape.key_dim))
+        return kernel * scale, bias * scale
+
+    def _heads(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(x, [self._dialect.batch or -1, self._shape.heads, 1, self._shape.key_dim])  # (B, H, 1, D)
+
+    def _output(self, attended: tf.Tensor, name: str) -> tf.Tensor:
+        kernel, bias = (self._weights[f"{name}.attention_output.{part}"] for part in ("kernel", "bias"))
+        flat = tf.reshape(attended, [self._dialect.batch or -1, self._shape.heads * self._shape.key_dim])
+        return tf.matmul(flat, kernel.reshape(-1, kernel.shape[-1])) + bias  # (B, U)
+
+    def _append(self, cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        if self._dialect.growing_cache:
+            return tf.concat([cache, new], axis=2)
+        zero = tf.constant(0)
+        return xla.dynamic_update_slice(cache, new, tf.stack([zero, zero, position, zero]))
+
+    def _feed_forward(self, x: tf.Tensor, name: str) -> tf.Tensor:
+        weights = self._weights
+        hidden = tf.nn.relu(tf.matmul(x, weights[f"{name}.first.kernel"]) + weights[f"{name}.first.bias"])
+        return tf.matmul(hidden, weights[f"{name}.second.kernel"]) + weights[f"{name}.second.bias"]
+
+    def _norm(self, x: tf.Tensor, name: str) -> tf.Tensor:
+        centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+        square = tf.pow(centred, 2.0) if self._dialect.pow_square else tf.square(centred)
+        deviation = tf.sqrt(tf.reduce_mean(square, axis=-1, keepdims=True) + self._epsilons[name])
+        return centred / deviation * self._weights[f"{name}.gamma"] + self._weights[f"{name}.beta"]
+
+
+def _projection(weights: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A projection into heads as one matrix (in, H * D) and its bias (H * D,)."""
+    kernel, bias = weights[f"{name}.kernel"], weights[f"{name}.bias"]
+    return kernel.reshape(kernel.shape[0], -1), bias.reshape(-1)
+
+
+def _epsilons(captioner: Any) -> dict[str, float]:
+    epsilons = {}
+    for i, layer in enumerate(captioner.decoder_layers):
+        for block in ("self_attention", "cross_attention", "ff"):
+            epsilons[f"decoder_layers.{i}.{block}.norm"] = float(getattr(layer, block).layernorm.epsilon)
+        activation = layer.ff.seq.layers[0].activation.__name__
+        if activation != "relu":
+            raise SourceError(f"The feed-forward block of decoder layer {i} uses {activation}; only relu is known.")
+    return epsilons

@@ -1,0 +1,142 @@
+"""The one preprocessing: a photo in any of its forms becomes uint8 RGB pixels of the captioner's size.
+
+Training, calibration and the runtime all call `load_image`, so they see the same pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import ImageError, OptionError
+
+Pixels = NDArray[np.uint8]
+Photo = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+MIN_SIDE = 8
+MAX_PIXELS = 178_956_970  # Pillow's own bound against decompression bombs
+
+
+def load_image(photo: Photo, size: tuple[int, int] = (224, 224), resize: str = "bilinear-antialias") -> Pixels:
+    """Read a photo and return its pixels: uint8, RGB, (height, width, 3).
+
+    photo   a path, the bytes of a JPEG, PNG, WebP, BMP or GIF file, a PIL image, or a uint8 array
+            (H, W), (H, W, 3) or (H, W, 4)
+    size    (height, width) in pixels; the aspect ratio is not kept, as in the tutorial
+    resize  one of RESIZERS
+
+    EXIF orientation is applied and transparency is laid over white. Raises ImageError for anything that is
+    not a readable photo, OptionError for an unknown resizer.
+    """
+    if resize not in RESIZERS:
+        raise OptionError(f"Unknown resizer {resize!r}; there are: {', '.join(RESIZERS)}.")
+    return RESIZERS[resize](_rgb(photo), size)
+
+
+def _rgb(photo: Photo) -> Image.Image:
+    """The photo as an upright RGB image of its own size."""
+    name = _name(photo)
+    if isinstance(photo, Image.Image):
+        return _flatten(_checked_size(photo, name))
+    if isinstance(photo, np.ndarray):
+        return _flatten(_checked_size(_from_array(photo), name))
+    try:
+        return _decode(photo, name)
+    except FileNotFoundError as error:
+        raise ImageError(f"There is no photo at {name}.") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} is not a photo: expected one of {', '.join(FORMATS)}.") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(_too_large(name)) from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError(f"{name} cannot be read: {error}.") from error
+
+
+def _decode(photo: str | os.PathLike[str] | bytes, name: str) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is checked below
+        with Image.open(io.BytesIO(photo) if isinstance(photo, bytes) else photo, formats=FORMATS) as image:
+            _checked_size(image, name)
+            return _flatten(image)
+
+
+def _checked_size(image: Image.Image, name: str) -> Image.Image:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(_too_large(name))
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{name} is too small to caption: {width}x{height} pixels, at least {MIN_SIDE} a side.")
+    return image
+
+
+def _too_large(name: str) -> str:
+    return f"{name} is too large: more than {MAX_PIXELS // 1_000_000} million pixels; shrink it first."
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):  # 16-bit greyscale: Pillow would clip it to white
+        samples = np.asarray(upright, np.int64)
+        upright = Image.fromarray((samples.clip(0, 65535) / 257 + 0.5).astype(np.uint8))
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return upright.convert("RGB")
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    colour = array.ndim == 3 and array.shape[2] in (3, 4)
+    if array.dtype != np.uint8 or not (array.ndim == 2 or colour) or 0 in array.shape:
+        raise ImageError(
+            f"An array must be uint8 (H, W), (H, W, 3) or (H, W, 4); this one is {array.dtype} {array.shape}."
+        )
+    return Image.fromarray(array)
+
+
+def _name(photo: Photo) -> str:
+    if isinstance(photo, bytes):
+        return f"The photo ({len(photo)} bytes)"
+    if isinstance(photo, str | os.PathLike):
+        return str(photo)
+    return "The photo"
+
+
+def _bilinear(image: Image.Image, size: tuple[int, int]) -> Pixels:
+    """`tf.image.resize`'s default, which is the tutorial's: half-pixel centres, no antialiasing, then rounded."""
+    pixels = np.asarray(image, np.float32)  # (H, W, 3)
+    for axis, length in enumerate(size):
+        low, high, weight = _neighbours(pixels.shape[axis], length)
+        weight = weight.reshape([-1 if i == axis else 1 for i in range(3)])
+        first, second = pixels.take(low, axis), pixels.take(high, axis)
+        pixels = first + (second - first) * weight
+    return (pixels + np.float32(0.5)).astype(np.uint8)
+
+
+def _neighbours(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """For each target position its two source positions and the weight of the second."""
+    centre = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * np.float32(source / target) - np.float32(0.5)
+    floor = np.floor(centre)
+    low = np.clip(floor, 0, source - 1).astype(np.intp)
+    high = np.clip(np.ceil(centre), 0, source - 1).astype(np.intp)
+    return low, high, (centre - floor).astype(np.float32)
+
+
+def _bilinear_antialias(image: Image.Image, size: tuple[int, int]) -> Pixels:
+    height, width = size
+    if image.size == (width, height):
+        return np.asarray(image)
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+RESIZERS: dict[str, Callable[[Image.Image, tuple[int, int]], Pixels]] = {
+    "bilinear-antialias": _bilinear_antialias,
+    "bilinear": _bilinear,
+}

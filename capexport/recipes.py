@@ -1,0 +1,64 @@
+"""The one table of formats and recipes, which the command line, the checks and the docs read."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from .errors import OptionError
+
+
+@dataclass(frozen=True)
+class Format:
+    """A graph format: the suffix of its files and the extra whose engine runs it."""
+
+    name: str
+    suffix: str
+    extra: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How numbers are kept in a bundle's graphs."""
+
+    name: str
+    weights: str
+    activations: str
+    purpose: str
+    formats: tuple[str, ...]
+
+
+FORMATS = {
+    "onnx": Format("onnx", ".onnx", "onnx"),
+    "tflite": Format("tflite", ".tflite", "tflite"),
+}
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("fp32", "float", "float", "the reference", ("onnx", "tflite")),
+        Recipe(
+            "dynamic-int8",
+            "int8 per channel in the decoder's and the projections' matmuls, float in the convolutions",
+            "float at rest, int8 in matmuls",
+            "a third of the size, faster words",
+            ("onnx", "tflite"),
+        ),
+    )
+}
+
+
+def check_recipe(to: str, recipe: str) -> None:
+    """Raise OptionError, with the nearest name there is, unless the format has the recipe."""
+    _known("format", to, list(FORMATS))
+    _known("recipe", recipe, list(RECIPES))
+    if to not in RECIPES[recipe].formats:
+        there = [name for name, other in RECIPES.items() if to in other.formats]
+        raise OptionError(f"The format {to} has no recipe {recipe!r}; it has: {', '.join(there)}.")
+
+
+def _known(kind: str, name: str, names: list[str]) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise OptionError(f"There is no {kind} {name!r}.{hint} There are: {', '.join(names)}.")

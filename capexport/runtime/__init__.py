@@ -1,0 +1,1 @@
+"""The thin runtime: numpy, Pillow and one engine; no TensorFlow."""

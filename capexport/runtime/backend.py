@@ -1,0 +1,82 @@
+"""What the decoding loop asks of an engine: encode photos, then one step after another.
+
+B batch, L layers, H heads, D key dim, N image positions, V vocabulary, P past length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle
+from ..errors import MissingExtraError
+from ..manifest import Graph
+
+Tensors = dict[str, NDArray[Any]]
+Runner = Callable[[Mapping[str, NDArray[Any]]], Tensors]  # a graph: inputs by name -> outputs by name
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decoding step's outcome: what comes next, where the model looked, and the grown cache."""
+
+    logits: NDArray[np.float32]  # (B, V)
+    attention: NDArray[np.float32]  # (L, B, H, N)
+    cache: Tensors
+
+
+class Backend(Protocol):
+    """An engine with a captioner's graphs. Tensors it hands out are opaque to the loop, first axis B."""
+
+    def encode(self, images: NDArray[np.uint8]) -> Tensors:
+        """The cross keys and values of images (B, height, width, 3)."""
+
+    def empty_cache(self, batch: int) -> Tensors:
+        """The self keys and values before the first step."""
+
+    def step(self, tokens: NDArray[np.int32], position: int, features: Tensors, cache: Tensors) -> Step:
+        """Feed one token a row (B,) at the given position, counted from 0."""
+
+
+class GraphBackend:
+    """A Backend over two runners, which do nothing but execute a graph."""
+
+    def __init__(self, decoder: Graph, encode: Runner, decode: Runner) -> None:
+        self._encode, self._decode = encode, decode
+        self._cache_shapes = {tensor.name: tensor.shape for tensor in decoder.inputs if tensor.name.startswith("self_")}
+
+    def encode(self, images: NDArray[np.uint8]) -> Tensors:
+        return self._encode({"image": images})
+
+    def empty_cache(self, batch: int) -> Tensors:
+        fill = {"B": batch, "P": 0}
+        return {
+            name: np.zeros([fill[length] if isinstance(length, str) else length for length in shape], np.float32)
+            for name, shape in self._cache_shapes.items()
+        }
+
+    def step(self, tokens: NDArray[np.int32], position: int, features: Tensors, cache: Tensors) -> Step:
+        inputs = {"tokens": tokens, "position": np.array(position, np.int32), **features, **cache}
+        outputs = self._decode(inputs)
+        grown = {name: outputs[name.replace("self_", "next_")] for name in cache}
+        return Step(outputs["logits"], outputs["attention"], grown)
+
+
+def open_backend(bundle: Bundle, threads: int | None = None) -> Backend:
+    """Load a bundle's graphs into its format's engine; raises MissingExtraError if that is not installed.
+
+    threads  of the engine; None leaves the choice to it
+    """
+    try:
+        if bundle.manifest.format == "onnx":
+            from .onnx import open_graph
+        else:
+            from .tflite import open_graph
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or bundle.manifest.format, bundle.manifest.format) from error
+    encode, decode = (open_graph(bundle, name, threads) for name in ("encoder", "decoder"))
+    return GraphBackend(bundle.manifest.graphs["decoder"], encode, decode)
