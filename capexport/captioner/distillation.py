@@ -70,7 +70,7 @@ def distill(
             epoch.assign_add(1)
             manager.save()
             _log(out, int(epoch), float(np.mean(losses)), time.monotonic() - started)
-    _estimate_statistics(student, photos[: options.statistics_photos], options.batch)
+    estimate_statistics(student, photos[: options.statistics_photos], options.batch)
     student.trainable = False
 
 
@@ -113,7 +113,7 @@ def _set_momentum(model: tf_keras.Model, momentum: float) -> None:
             layer.momentum = momentum
 
 
-def _estimate_statistics(model: tf_keras.Model, photos: Sequence[Pixels] | np.ndarray, batch: int) -> None:
+def estimate_statistics(model: tf_keras.Model, photos: Sequence[Pixels] | np.ndarray, batch: int) -> None:
     """Replace the batch norms' moving statistics by the plain mean over the given photos.
 
     The k-th batch is given the weight 1/k, which makes the moving average the mean of all batches.

@@ -29,6 +29,7 @@ from .tokenizer import learn_vocabulary
 from .weights import decoder_variables
 
 TEMPERATURES = (0.0, 0.5, 1.0)
+SHUFFLE_BUFFER = 1000  # pairs
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,9 @@ class _Pairs:
     def __init__(self, captioner: Captioner, photos: Sequence[CaptionedPhoto], work: Path) -> None:
         texts = [text for photo in photos for text in photo.captions]
         self.tokens = captioner.tokenizer(tf.constant(texts))[:, : captioner.max_length + 1]  # ragged (pairs, T + 1)
-        self.photos = np.repeat(np.arange(len(photos)), [len(photo.captions) for photo in photos])
+        counts = [len(photo.captions) for photo in photos]
+        self.photos = np.repeat(np.arange(len(photos)), counts)
+        self.starts = np.concatenate([[0], np.cumsum(counts)])  # of each photo's pairs
         self.features = FeatureCache(
             work / "features", captioner.feature_extractor, captioner.config.resize, [photo.path for photo in photos]
         )
@@ -141,14 +144,20 @@ class _Pairs:
         return self.tokens[:, 1:].to_tensor().numpy()
 
     def batches(self, size: int, seed: int) -> tf.data.Dataset:
-        """Shuffled, once over all: ((features (B, h, w, C), tokens (B, T)), next tokens (B, T)), zero-padded."""
-        pairs = tf.data.Dataset.from_tensor_slices((self.photos, self.tokens))
-        pairs = pairs.shuffle(len(self.photos), seed=seed).batch(size)
+        """Shuffled, once over all: ((features (B, h, w, C), tokens (B, T)), next tokens (B, T)), zero-padded.
+
+        As in the tutorial the photos are shuffled, their captions follow one another, and the pairs are shuffled
+        again within a buffer; its epochs are short, and its losses can only be met with its order.
+        """
+        photos = tf.data.Dataset.range(len(self.starts) - 1).shuffle(len(self.starts) - 1, seed=seed)
+        starts = tf.constant(self.starts)
+        pairs = photos.flat_map(lambda photo: tf.data.Dataset.range(starts[photo], starts[photo + 1]))
+        pairs = pairs.shuffle(SHUFFLE_BUFFER, seed=seed + 1).batch(size)
         return pairs.map(self._with_features, tf.data.AUTOTUNE).prefetch(4)
 
-    def _with_features(self, photos: tf.Tensor, tokens: tf.RaggedTensor):
-        tokens = tokens.to_tensor()
-        features = tf.numpy_function(self.features.take, [photos], tf.float32)
+    def _with_features(self, pairs: tf.Tensor):
+        tokens = tf.gather(self.tokens, pairs).to_tensor()
+        features = tf.numpy_function(self.features.take, [tf.gather(self.photos, pairs)], tf.float32)
         features = tf.ensure_shape(features, [None, *self.features.shape])
         return (features, tokens[:, :-1]), tokens[:, 1:]
 

@@ -1,0 +1,38 @@
+"""Parity of all formats and recipes with Keras, whole greedy generations: python benchmarks/parity.py SOURCE PHOTO...
+
+SOURCE is a source captioner's directory, or "shipped"; PHOTO are photos or folders of them.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import capexport
+from capexport.captioner.reference import reference
+from capexport.evaluation.parity import compare_all
+from capexport.progress import track
+from capexport.recipes import RECIPES
+
+
+def photos_of(arguments: list[str]) -> list[Path]:
+    """The named photos, and those in the named folders."""
+    paths = [Path(argument) for argument in arguments]
+    return [photo for path in paths for photo in (sorted(path.glob("*.jpg")) if path.is_dir() else [path])]
+
+
+def main(source: str, photos: list[Path]) -> None:
+    captioner = capexport.load_captioner(None if source == "shipped" else source)
+    config = captioner.config
+    pixels = [capexport.load_image(photo, config.image_size, config.resize) for photo in photos]
+    references = [reference(captioner, one) for one in track(pixels, len(pixels), "Keras")]
+    with tempfile.TemporaryDirectory() as folder:
+        for recipe in RECIPES.values():
+            for to in recipe.formats:
+                bundle = capexport.convert(captioner, f"{folder}/{to}-{recipe.name}", to=to, recipe=recipe.name)
+                print(f"{to} {recipe.name}: {compare_all(capexport.load(bundle), references)}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], photos_of(sys.argv[2:]))

@@ -1,0 +1,146 @@
+"""The command line, as its user meets it: what it prints, what it refuses, what it leaves behind."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from capexport.cli.main import COMMANDS, main
+
+
+def run(capsys, *arguments):
+    code = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def refused(capsys, match, *arguments):
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert match in err
+    assert "Traceback" not in err
+    assert err.count("\n") == 1
+
+
+def test_caption_one_photo(capsys, tiny_bundle, photos):
+    code, out, err = run(capsys, "caption", photos[0], "--bundle", tiny_bundle.directory)
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 1
+
+
+def test_caption_json(capsys, tiny_bundle, photos):
+    code, out, _ = run(capsys, "caption", *photos[:2], "--bundle", tiny_bundle.directory, "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [row["path"] for row in rows] == [str(photo) for photo in photos[:2]]
+    for row in rows:
+        assert row["text"] == " ".join(word for word in row["words"] if word != "[END]")
+        assert len(row["words"]) == len(row["tokens"]) == len(row["log_probabilities"]) == len(row["attention"])
+
+
+def test_seeds_and_temperature(capsys, tiny_bundle, photos):
+    arguments = ["caption", photos[0], "--bundle", tiny_bundle.directory, "--temperature", "1"]
+    first = run(capsys, *arguments, "--seed", "3")
+    assert first == run(capsys, *arguments, "--seed", "3")
+    assert len({run(capsys, *arguments, "--seed", seed)[1] for seed in range(8)}) > 1
+
+
+def test_attention_figure(capsys, tiny_bundle, photos, tmp_path):
+    figure = tmp_path / "attention.png"
+    arguments = ["caption", photos[0], "--bundle", tiny_bundle.directory, "--attention", figure]
+    assert run(capsys, *arguments)[0] == 0
+    assert Image.open(figure).size[0] > 300
+    before = figure.read_bytes()
+    code, _, err = run(capsys, *arguments)
+    assert (code, "exists already" in err, figure.read_bytes() == before) == (2, True, True)
+    assert run(capsys, *arguments, "--force")[0] == 0
+    refused(capsys, "just one", "caption", *photos, "--bundle", tiny_bundle.directory, "--attention", figure)
+
+
+def test_one_broken_photo_among_others(capsys, tiny_bundle, photos, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(photos[0].read_bytes()[:3000])
+    code, out, err = run(capsys, "caption", photos[0], broken, photos[1], "--bundle", tiny_bundle.directory)
+    assert code == 2
+    assert len(out.splitlines()) == 2
+    assert "broken.jpg cannot be read" in err
+
+
+def test_photos_that_are_refused(capsys, tiny_bundle, tmp_path, photos):
+    text, dot = tmp_path / "text.jpg", tmp_path / "dot.png"
+    text.write_text("hello")
+    Image.new("RGB", (1, 1)).save(dot)
+    for photo, match in ((tmp_path / "no.jpg", "no photo at"), (text, "not a photo"), (dot, "too small")):
+        refused(capsys, match, "caption", photo, "--bundle", tiny_bundle.directory)
+
+
+def test_bundles_that_are_refused(capsys, photos, tmp_path):
+    refused(capsys, "no bundle at", "caption", photos[0], "--bundle", tmp_path / "none")
+
+
+def test_options_that_are_refused(capsys, photos, tiny_bundle):
+    arguments = ["caption", photos[0], "--bundle", tiny_bundle.directory]
+    refused(capsys, "temperature", *arguments, "--temperature", "-1")
+    refused(capsys, "made for 9", *arguments, "--max-length", "10")
+    refused(capsys, "seed", *arguments, "--seed", "-3")
+
+
+def test_convert(capsys, tiny_source, tmp_path, photos):
+    out = tmp_path / "bundle"
+    code, text, err = run(capsys, "convert", tiny_source, "--to", "tflite", "--out", out)
+    assert (code, err) == (0, "")
+    assert str(out) in text
+    assert "MB" in text
+    assert run(capsys, "caption", photos[0], "--bundle", out)[0] == 0
+    before = sorted((path, path.stat().st_mtime_ns) for path in out.iterdir())
+    refused(capsys, "exists already", "convert", tiny_source, "--out", out)
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in out.iterdir())
+
+
+def test_convert_is_refused_before_any_work(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, "Did you mean 'dynamic-int8'", "convert", "--recipe", "dynamic-int")
+    refused(capsys, "no format 'core'", "convert", "--to", "core")
+    refused(capsys, "no captioner at", "convert", tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_recipes(capsys):
+    assert "dynamic-int8" in run(capsys, "recipes")[1]
+    assert {row["name"] for row in json.loads(run(capsys, "recipes", "--json")[1])} == {"fp32", "dynamic-int8"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert "usage: capexport" in capsys.readouterr().out
+
+
+def test_no_command_is_a_usage_error():
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    assert stopped.value.code == 2
+
+
+def test_a_real_process_says_nothing_it_should_not(tiny_source, photos, tmp_path):
+    """Conversion and captioning in fresh processes: results on standard output, nothing on standard error."""
+    program = Path(sys.executable).with_name("capexport")
+    out = tmp_path / "bundle"
+    for arguments in (["convert", tiny_source, "--to", "onnx", "--out", out], ["caption", photos[0], "--bundle", out]):
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, env=os.environ, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(done.stdout.splitlines()) == 1
+
+
+def test_without_a_bundle_the_shipped_captioner_is_converted_once(capsys, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = run(capsys, "caption", photos[0])
+    assert "once" in first[2]
+    assert run(capsys, "caption", photos[0]) == (0, first[1], "")

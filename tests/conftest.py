@@ -1,0 +1,104 @@
+"""Shared pieces: a tiny captioner with random weights, its bundles, the shipped captioner, and the data set."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from capexport.bundle import Bundle
+from capexport.image import load_image
+from capexport.recipes import RECIPES
+from capexport.shipped import sample_photos
+
+VARIANTS = [(to, recipe.name) for recipe in RECIPES.values() for to in recipe.formats]
+TINY_WORDS = ["", "[UNK]", "a", "[START]", "[END]", *(f"word{i}" for i in range(25))]
+
+
+@pytest.fixture(scope="session")
+def photos() -> list[Path]:
+    return sample_photos()
+
+
+@pytest.fixture(scope="session")
+def lively_encoder(photos):
+    """A 64-pixel encoder of random weights whose features vary with the photo: its batch norms know the photos."""
+    import tensorflow as tf
+
+    from capexport.captioner.backbone import build_backbone
+    from capexport.captioner.distillation import estimate_statistics
+
+    tf.keras.utils.set_random_seed(7)
+    encoder = build_backbone("MobileNetV3Small", (64, 64), None)
+    encoder.trainable = True
+    estimate_statistics(encoder, [load_image(photo, (64, 64)) for photo in photos], batch=len(photos))
+    encoder.trainable = False
+    return encoder
+
+
+@pytest.fixture(scope="session")
+def tiny(lively_encoder):
+    """A captioner small enough to convert in seconds: 64 pixels, 2 layers, 2 heads, 16 units, 30 words."""
+    import tensorflow as tf
+
+    from capexport.captioner.config import CaptionerConfig
+    from capexport.captioner.model import build_captioner
+    from capexport.captioner.storage import build_weights
+
+    tf.keras.utils.set_random_seed(7)
+    config = CaptionerConfig(image_size=(64, 64), units=16, max_length=9, vocabulary_size=len(TINY_WORDS))
+    captioner = build_captioner(config, TINY_WORDS, lively_encoder)
+    rng = np.random.default_rng(7)
+    labels = rng.choice(len(TINY_WORDS), size=(500, 8), p=rng.dirichlet(np.ones(len(TINY_WORDS))))
+    captioner.output_layer.adapt([np.concatenate([labels, np.full((500, 1), TINY_WORDS.index("[END]"))], axis=1)])
+    build_weights(captioner)
+    return captioner
+
+
+@pytest.fixture(scope="session")
+def tiny_source(tiny, tmp_path_factory) -> Path:
+    import capexport
+
+    directory = tmp_path_factory.mktemp("source") / "tiny"
+    capexport.save_captioner(tiny, directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_bundles(tiny, tmp_path_factory) -> dict[tuple[str, str], Bundle]:
+    import capexport
+
+    root = tmp_path_factory.mktemp("tiny")
+    return {(to, r): capexport.convert(tiny, root / f"{to}-{r}", to=to, recipe=r) for to, r in VARIANTS}
+
+
+@pytest.fixture
+def tiny_bundle(tiny_bundles) -> Bundle:
+    return tiny_bundles["onnx", "fp32"]
+
+
+@pytest.fixture(scope="session")
+def shipped():
+    """The captioner that ships, live."""
+    import capexport
+
+    return capexport.load_captioner()
+
+
+@pytest.fixture(scope="session")
+def shipped_bundles(shipped, tmp_path_factory) -> dict[tuple[str, str], Bundle]:
+    import capexport
+
+    root = tmp_path_factory.mktemp("shipped")
+    return {(to, r): capexport.convert(shipped, root / f"{to}-{r}", to=to, recipe=r) for to, r in VARIANTS}
+
+
+@pytest.fixture(scope="session")
+def flickr8k() -> Path:
+    """The folder of Flickr8k, which cannot ship with the project."""
+    data = os.environ.get("CAPEXPORT_DATA")
+    if not data:
+        pytest.skip("CAPEXPORT_DATA names no folder with flickr8k/ in it")
+    return Path(data) / "flickr8k"

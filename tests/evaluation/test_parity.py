@@ -1,0 +1,106 @@
+"""Exports against Keras: whole generations of the captioner that ships, on real photos."""
+
+import numpy as np
+import pytest
+
+import capexport
+from capexport import load_image
+from capexport.captioner.datasets import load_flickr8k
+from capexport.captioner.reference import reference
+from capexport.evaluation.parity import compare, compare_all
+from capexport.parity_vectors import unpack
+from tests.conftest import VARIANTS
+
+FP32 = [("onnx", "fp32"), ("tflite", "fp32")]
+COUNT = 100
+
+
+def crops(photos, count):
+    """Random crops and flips of the sample photos: other photos than any data set's."""
+    rng = np.random.default_rng(11)
+    for k in range(count):
+        whole = load_image(photos[k % len(photos)], (448, 448))
+        side = int(rng.integers(180, 449))
+        top, left = rng.integers(0, 449 - side, 2)
+        crop = whole[top : top + side, left : left + side]
+        yield load_image(np.ascontiguousarray(crop[:, :: rng.choice([-1, 1])]))
+
+
+@pytest.fixture(scope="module")
+def crop_references(shipped, photos):
+    return [reference(shipped, pixels) for pixels in crops(photos, COUNT)]
+
+
+@pytest.fixture(scope="module")
+def dev_references(shipped, flickr8k):
+    return [reference(shipped, load_image(photo.path)) for photo in load_flickr8k(flickr8k, "dev")[:COUNT]]
+
+
+def check_fp32(bundle, references):
+    parity = compare_all(capexport.load(bundle), references)
+    print(f"\n{bundle.manifest.format} fp32: {parity}")
+    assert all(c.identical or c.near_tie for c in parity.comparisons)
+    assert parity.identical >= COUNT - 1
+    assert parity.logits_error < 1e-3
+    assert parity.attention_error < 1e-4
+
+
+def check_int8(bundle, references):
+    parity = compare_all(capexport.load(bundle), references)
+    print(f"\n{bundle.manifest.format} dynamic-int8: {parity}")
+    assert parity.identical >= 0.5 * COUNT
+    assert parity.attention_error < 0.3
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_on_photos_of_no_data_set(variant, shipped_bundles, crop_references):
+    check = check_fp32 if variant in FP32 else check_int8
+    check(shipped_bundles[variant], crop_references)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_on_the_dev_photos(variant, shipped_bundles, dev_references):
+    check = check_fp32 if variant in FP32 else check_int8
+    check(shipped_bundles[variant], dev_references)
+
+
+def test_the_reference_is_simple_gen(shipped, dev_references):
+    """The reference's own loop says what the tutorial's does; 10 photos, since eager Keras is slow."""
+    words = shipped.tokenizer.get_vocabulary()
+    for vector in dev_references[:10]:
+        text = " ".join(words[token] for token in vector.tokens if words[token] != "[END]")
+        assert shipped.simple_gen(vector.pixels, temperature=0) == text
+
+
+@pytest.mark.parametrize("variant", FP32)
+def test_bundles_carry_vectors_that_prove_them(variant, shipped_bundles):
+    bundle = shipped_bundles[variant]
+    vectors = unpack(bundle.files["parity.npz"])
+    assert len(vectors) == 3
+    assert compare_all(capexport.load(bundle), vectors).identical == 3
+    for vector in vectors:
+        probabilities = np.exp(vector.logits.astype(np.float64))
+        probabilities /= probabilities.sum(-1, keepdims=True)
+        picked = probabilities[np.arange(len(vector.tokens)), vector.tokens]
+        np.testing.assert_allclose(vector.log_probabilities, np.log(picked), atol=1e-6)
+
+
+def test_sampled_captions_follow_keras(shipped, shipped_bundles, photos):
+    """The first word's log-probability under the export is Keras' own, whatever word was drawn."""
+    captioner = capexport.load(shipped_bundles["onnx", "fp32"])
+    vector = reference(shipped, load_image(photos[0]))
+    shifted = vector.logits[0].astype(np.float64) - vector.logits[0].max()
+    expected = shifted - np.log(np.exp(shifted).sum())
+    drawn = [captioner.caption(photos[0], temperature=2.0, seed=seed, max_length=1) for seed in range(50)]
+    assert len({caption.tokens for caption in drawn}) > 5
+    for caption in drawn:
+        assert caption.log_probabilities[0] == pytest.approx(expected[caption.tokens[0]], abs=1e-3)
+
+
+def test_a_wrong_bundle_does_not_pass(tiny, tiny_bundles, photos):
+    """The comparison sees a difference where there is one."""
+    other = reference(tiny, load_image(photos[1], (64, 64)))
+    mixed = type(other)(**{**vars(other), "pixels": load_image(photos[2], (64, 64))})
+    captioner = capexport.load(tiny_bundles["onnx", "fp32"])
+    assert compare(captioner, other).identical
+    assert compare(captioner, mixed).logits_error > 1e-3
