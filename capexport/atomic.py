@@ -32,6 +32,8 @@ def new_directory(target: Path, mark: str, force: bool = False) -> Iterator[Path
         if target.is_dir():
             shutil.rmtree(target)
         os.replace(partial, target)
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {error}.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -21,15 +20,14 @@ from ..image import Pixels, load_image
 from ..progress import bar
 from .config import CaptionerConfig
 from .datasets import CaptionedPhoto
-from .features import FeatureCache
 from .history import Epoch, History
 from .model import Captioner, build_captioner
+from .pairs import Pairs
 from .storage import CONFIG, VOCABULARY, WEIGHTS, build_weights, load_captioner, save_captioner
 from .tokenizer import learn_vocabulary
 from .weights import decoder_variables
 
 TEMPERATURES = (0.0, 0.5, 1.0)
-SHUFFLE_BUFFER = 1000  # pairs
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def train(
     vocabulary = learn_vocabulary([text for photo in train_photos for text in photo.captions], config.vocabulary_size)
     config = dataclasses.replace(config, vocabulary_size=len(vocabulary))
     captioner = build_captioner(config, vocabulary, encoder)
-    train_pairs, dev_pairs = _Pairs(captioner, train_photos, work), _Pairs(captioner, dev_photos, work)
+    train_pairs, dev_pairs = Pairs(captioner, train_photos, work), Pairs(captioner, dev_photos, work)
     uniform, marginal = captioner.output_layer.adapt([train_pairs.labels()])
     report(f"Uniform entropy: {uniform:.2f}")
     report(f"Marginal entropy: {marginal:.2f}")
@@ -127,42 +125,7 @@ def _start_from(captioner: Captioner, initial: Captioner) -> None:
         variable.assign(given[name])
 
 
-class _Pairs:
-    """Every caption of every photo as token ids, beside the index of its photo."""
-
-    def __init__(self, captioner: Captioner, photos: Sequence[CaptionedPhoto], work: Path) -> None:
-        texts = [text for photo in photos for text in photo.captions]
-        self.tokens = captioner.tokenizer(tf.constant(texts))[:, : captioner.max_length + 1]  # ragged (pairs, T + 1)
-        counts = [len(photo.captions) for photo in photos]
-        self.photos = np.repeat(np.arange(len(photos)), counts)
-        self.starts = np.concatenate([[0], np.cumsum(counts)])  # of each photo's pairs
-        self.features = FeatureCache(
-            work / "features", captioner.feature_extractor, captioner.config.resize, [photo.path for photo in photos]
-        )
-
-    def labels(self) -> np.ndarray:
-        return self.tokens[:, 1:].to_tensor().numpy()
-
-    def batches(self, size: int, seed: int) -> tf.data.Dataset:
-        """Shuffled, once over all: ((features (B, h, w, C), tokens (B, T)), next tokens (B, T)), zero-padded.
-
-        As in the tutorial the photos are shuffled, their captions follow one another, and the pairs are shuffled
-        again within a buffer; its epochs are short, and its losses can only be met with its order.
-        """
-        photos = tf.data.Dataset.range(len(self.starts) - 1).shuffle(len(self.starts) - 1, seed=seed)
-        starts = tf.constant(self.starts)
-        pairs = photos.flat_map(lambda photo: tf.data.Dataset.range(starts[photo], starts[photo + 1]))
-        pairs = pairs.shuffle(SHUFFLE_BUFFER, seed=seed + 1).batch(size)
-        return pairs.map(self._with_features, tf.data.AUTOTUNE).prefetch(4)
-
-    def _with_features(self, pairs: tf.Tensor):
-        tokens = tf.gather(self.tokens, pairs).to_tensor()
-        features = tf.numpy_function(self.features.take, [tf.gather(self.photos, pairs)], tf.float32)
-        features = tf.ensure_shape(features, [None, *self.features.shape])
-        return (features, tokens[:, :-1]), tokens[:, 1:]
-
-
-def _fit(captioner: Captioner, train_pairs: _Pairs, dev_pairs: _Pairs, options: TrainingOptions, journal: _Journal):
+def _fit(captioner: Captioner, train_pairs: Pairs, dev_pairs: Pairs, options: TrainingOptions, journal: _Journal):
     optimizer = tf_keras.optimizers.Adam(options.learning_rate)
     captioner.compile(optimizer, loss=masked_loss, metrics=[masked_acc])
     journal.restore(captioner)

@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        print(f"capexport: {error}", file=sys.stderr)
+        return USER_ERROR
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

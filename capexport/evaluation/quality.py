@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 
 from ..errors import MissingExtraError
+from ..quiet import silenced_stderr
 
 
 def score(references: Mapping[str, Sequence[str]], candidates: Mapping[str, str]) -> dict[str, float]:
@@ -26,7 +27,7 @@ def score(references: Mapping[str, Sequence[str]], candidates: Mapping[str, str]
         raise MissingExtraError(error.name or "pycocoevalcap", "evaluate") from error
     if shutil.which("java") is None:
         raise MissingExtraError("java", "evaluate")
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), silenced_stderr():
         tokenize = PTBTokenizer().tokenize
         truth = tokenize({key: [{"caption": text} for text in texts] for key, texts in references.items()})
         ours = tokenize({key: [{"caption": text}] for key, text in candidates.items()})

@@ -12,8 +12,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import Bundle
-from ..errors import MissingExtraError
 from ..manifest import Graph
 
 Tensors = dict[str, NDArray[Any]]
@@ -64,19 +62,3 @@ class GraphBackend:
         outputs = self._decode(inputs)
         grown = {name: outputs[name.replace("self_", "next_")] for name in cache}
         return Step(outputs["logits"], outputs["attention"], grown)
-
-
-def open_backend(bundle: Bundle, threads: int | None = None) -> Backend:
-    """Load a bundle's graphs into its format's engine; raises MissingExtraError if that is not installed.
-
-    threads  of the engine; None leaves the choice to it
-    """
-    try:
-        if bundle.manifest.format == "onnx":
-            from .onnx import open_graph
-        else:
-            from .tflite import open_graph
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or bundle.manifest.format, bundle.manifest.format) from error
-    encode, decode = (open_graph(bundle, name, threads) for name in ("encoder", "decoder"))
-    return GraphBackend(bundle.manifest.graphs["decoder"], encode, decode)

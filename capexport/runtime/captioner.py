@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle, read_bundle
 from ..image import Photo, load_image
-from .backend import Backend, open_backend
+from .backend import Backend
 from .decoding import Caption, DecodingOptions, decode
+from .engines import open_backend
 
 
 def load(bundle: str | os.PathLike[str] | Bundle, threads: int | None = None) -> Captioner:

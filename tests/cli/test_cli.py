@@ -71,7 +71,7 @@ def test_one_broken_photo_among_others(capsys, tiny_bundle, photos, tmp_path):
     assert "broken.jpg cannot be read" in err
 
 
-def test_photos_that_are_refused(capsys, tiny_bundle, tmp_path, photos):
+def test_photos_that_are_refused(capsys, tiny_bundle, tmp_path):
     text, dot = tmp_path / "text.jpg", tmp_path / "dot.png"
     text.write_text("hello")
     Image.new("RGB", (1, 1)).save(dot)

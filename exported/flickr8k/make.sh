@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# How the captioner that ships was made: make.sh FLICKR8K IMAGENET_WEIGHTS WORK
+#
+#   FLICKR8K          the data set: its folder, or where its zips are
+#   IMAGENET_WEIGHTS  of Keras' MobileNetV3Small without top: a file, or imagenet to download them
+#   WORK              a folder for all that comes about; an interrupted run goes on where it was
+#
+# The ImageNet encoder teaches and is not part of the result: the shipped encoder begins with random weights.
+set -euo pipefail
+data=$1 teacher=$2 work=$3
+here=$(dirname "$0")
+
+[ -f "$work/tutorial/config.json" ] ||
+    capexport train --data "$data" --encoder-weights "$teacher" --out "$work/tutorial"
+[ -f "$work/encoder/encoder.weights.h5" ] ||
+    capexport distill --data "$data" --teacher-weights "$teacher" --out "$work/encoder"
+[ -f "$work/captioner/config.json" ] ||
+    capexport train --data "$data" --encoder-weights "$work/encoder/encoder.weights.h5" --out "$work/captioner" \
+        --init "$work/tutorial" --learning-rate 3e-4
+python -c "
+import sys, capexport
+capexport.save_captioner(capexport.load_captioner(sys.argv[1]), sys.argv[2], half=True, force=True)
+" "$work/captioner" "$here/captioner"

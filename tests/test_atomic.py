@@ -1,0 +1,43 @@
+"""Outputs appear whole or not at all."""
+
+import errno
+
+import pytest
+
+from capexport import OutputError
+from capexport.atomic import new_directory, new_file
+
+
+def test_a_directory_appears_at_the_end(tmp_path):
+    with new_directory(tmp_path / "deep/out", mark="m") as partial:
+        (partial / "m").write_text("x")
+        assert not (tmp_path / "deep/out").exists()
+    assert (tmp_path / "deep/out/m").read_text() == "x"
+
+
+@pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
+def test_nothing_is_left_after_an_error(tmp_path, error):
+    with pytest.raises((ValueError, KeyboardInterrupt, OutputError)), new_directory(tmp_path / "out", "m") as partial:
+        (partial / "m").write_text("x")
+        raise error
+    with pytest.raises((ValueError, KeyboardInterrupt, OutputError)), new_file(tmp_path / "file") as partial:
+        partial.write_text("x")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_force_replaces_ours_and_nothing_else(tmp_path):
+    target = tmp_path / "out"
+    for text in ("old", "new"):
+        with new_directory(target, mark="m", force=True) as partial:
+            (partial / "m").write_text(text)
+    assert (target / "m").read_text() == "new"
+    (target / "m").unlink()
+    with pytest.raises(OutputError, match="has no m"), new_directory(target, mark="m", force=True):
+        pass
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="cannot be written"), new_directory(tmp_path / "file/out", mark="m"):
+        pass

@@ -1,0 +1,25 @@
+"""What the README says is so."""
+
+import re
+from pathlib import Path
+
+from capexport.cli.main import COMMANDS
+from capexport.cli.recipes import markdown
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_recipes_is_the_table():
+    assert markdown() in README
+
+
+def test_every_command_in_it_exists():
+    named = set(re.findall(r"capexport (\w+) ", README)) - {"is", "takes"}
+    assert named
+    assert named <= {*COMMANDS, "load"}
+
+
+def test_every_file_it_links_to_exists():
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
