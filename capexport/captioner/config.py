@@ -24,7 +24,7 @@ class CaptionerConfig:
     units: int = 256
     max_length: int = 50
     vocabulary_size: int = 5000
-    dropout_rate: float = 0.1
+    dropout_rate: float = 0.5
 
     def __post_init__(self) -> None:
         counts = (*self.image_size, self.num_layers, self.num_heads, self.units, self.max_length, self.vocabulary_size)

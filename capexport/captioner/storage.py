@@ -43,7 +43,7 @@ def save_captioner(
         (partial / CONFIG).write_text(captioner.config.to_json(), encoding="utf-8")
         vocabulary = Vocabulary.from_words(captioner.tokenizer.get_vocabulary())
         (partial / VOCABULARY).write_text(vocabulary.to_text(), encoding="utf-8", newline="\n")
-        safetensors.numpy.save_file(arrays, partial / WEIGHTS)
+        (partial / WEIGHTS).write_bytes(safetensors.numpy.save(arrays))
 
 
 def load_captioner(directory: str | os.PathLike[str] | None = None) -> Captioner:

@@ -14,7 +14,7 @@ from ..shipped import sample_photos
 from .main import main
 
 RECIPE = "dynamic-int8"
-FIGURE_PHOTO = "astronaut"
+FIGURE_PHOTO = "camera"
 
 
 def demo(out: Path) -> int:

@@ -11,12 +11,13 @@ data=$1 teacher=$2 work=$3
 here=$(dirname "$0")
 
 [ -f "$work/tutorial/config.json" ] ||
-    capexport train --data "$data" --encoder-weights "$teacher" --out "$work/tutorial"
+    capexport train --data "$data" --encoder-weights "$teacher" --out "$work/tutorial" \
+        --dropout-rate 0.1 --epochs 50
 [ -f "$work/encoder/encoder.weights.h5" ] ||
     capexport distill --data "$data" --teacher-weights "$teacher" --out "$work/encoder"
 [ -f "$work/captioner/config.json" ] ||
     capexport train --data "$data" --encoder-weights "$work/encoder/encoder.weights.h5" --out "$work/captioner" \
-        --init "$work/tutorial" --learning-rate 3e-4
+        --init "$work/tutorial" --dropout-rate 0.1 --learning-rate 3e-4
 python -c "
 import sys, capexport
 capexport.save_captioner(capexport.load_captioner(sys.argv[1]), sys.argv[2], half=True, force=True)
