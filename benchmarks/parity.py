@@ -1,6 +1,7 @@
 """Parity of all formats and recipes with Keras, whole greedy generations: python benchmarks/parity.py SOURCE PHOTO...
 
-SOURCE is a source captioner's directory, or "shipped"; PHOTO are photos or folders of them.
+SOURCE is a source captioner's directory, or "shipped"; PHOTO are photos, folders of them, or the folder of Flickr8k,
+which stands for the first 100 photos of its dev split.
 """
 
 from __future__ import annotations
@@ -10,16 +11,24 @@ import tempfile
 from pathlib import Path
 
 import capexport
+from capexport.captioner.datasets import load_flickr8k
 from capexport.captioner.reference import reference
 from capexport.evaluation.parity import compare_all
 from capexport.progress import track
 from capexport.recipes import RECIPES
 
+DEV_PHOTOS = 100
+
 
 def photos_of(arguments: list[str]) -> list[Path]:
     """The named photos, and those in the named folders."""
-    paths = [Path(argument) for argument in arguments]
-    return [photo for path in paths for photo in (sorted(path.glob("*.jpg")) if path.is_dir() else [path])]
+    photos: list[Path] = []
+    for path in map(Path, arguments):
+        if (path / "Flickr8k_text").is_dir():
+            photos += [photo.path for photo in load_flickr8k(path, "dev")[:DEV_PHOTOS]]
+        else:
+            photos += sorted(path.glob("*.jpg")) if path.is_dir() else [path]
+    return photos
 
 
 def main(source: str, photos: list[Path]) -> None:

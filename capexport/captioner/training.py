@@ -17,6 +17,7 @@ import tf_keras
 from ..atomic import new_file
 from ..errors import OutputError, SourceError
 from ..image import Pixels, load_image
+from ..plot import new_figure
 from ..progress import bar
 from .config import CaptionerConfig
 from .datasets import CaptionedPhoto
@@ -82,6 +83,7 @@ def train(
     """
     options, out = options or TrainingOptions(), Path(out)
     work = out / "training"
+    new_figure(1, 1)  # that matplotlib is missing should be known now, not after the first epoch
     _claim(out, work, config, options)
     vocabulary = learn_vocabulary([text for photo in train_photos for text in photo.captions], config.vocabulary_size)
     config = dataclasses.replace(config, vocabulary_size=len(vocabulary))
