@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import tf_keras
 from ..atomic import new_file
 from ..image import load_image
 from ..progress import track
+from .weights import encoder_variables, fingerprint
 
 SHARD = 250  # photos a file
 
@@ -47,7 +47,7 @@ class FeatureCache:
     def _shard_count(self) -> int:
         return -(-len(self._photos) // SHARD)
 
-    def _track(self, numbers: range):
+    def _track(self, numbers: range) -> Iterable[int]:
         missing = [number for number in numbers if not self._path(number).exists()]
         return track(numbers, len(numbers), "encoding photos") if missing else numbers
 
@@ -71,9 +71,5 @@ class FeatureCache:
         return np.concatenate(batches)
 
     def _key(self) -> str:
-        digest = hashlib.sha256()
-        for weight in self._encoder.weights:
-            digest.update(weight.numpy().tobytes())
         identity = [list(self._encoder.input_shape[1:3]), self._resize, [path.name for path in self._photos]]
-        digest.update(json.dumps(identity).encode())
-        return digest.hexdigest()[:16]
+        return fingerprint(encoder_variables(self._encoder), json.dumps(identity).encode())[:16]

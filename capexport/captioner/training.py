@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -26,7 +27,7 @@ from .model import Captioner, build_captioner
 from .pairs import Pairs
 from .storage import CONFIG, VOCABULARY, WEIGHTS, build_weights, load_captioner, save_captioner
 from .tokenizer import learn_vocabulary
-from .weights import decoder_variables
+from .weights import decoder_variables, encoder_variables, fingerprint
 
 TEMPERATURES = (0.0, 0.5, 1.0)
 
@@ -84,7 +85,9 @@ def train(
     options, out = options or TrainingOptions(), Path(out)
     work = out / "training"
     new_figure(1, 1)  # that matplotlib is missing should be known now, not after the first epoch
-    _claim(out, work, config, options)
+    _claim(
+        out, work, [dataclasses.asdict(config), dataclasses.asdict(options), fingerprint(encoder_variables(encoder))]
+    )
     vocabulary = learn_vocabulary([text for photo in train_photos for text in photo.captions], config.vocabulary_size)
     config = dataclasses.replace(config, vocabulary_size=len(vocabulary))
     captioner = build_captioner(config, vocabulary, encoder)
@@ -103,18 +106,21 @@ def train(
     return load_captioner(out)
 
 
-def _claim(out: Path, work: Path, config: CaptionerConfig, options: TrainingOptions) -> None:
+def _claim(out: Path, work: Path, identity: list[Any]) -> None:
     """Start a run in `out`, or make sure that the one there is this one."""
-    plan = json.dumps([dataclasses.asdict(config), dataclasses.asdict(options)])
+    plan = json.dumps(identity)
     path = work / "plan.json"
     if (out / CONFIG).exists():
         raise OutputError(f"{out} holds a finished captioner; choose another --out or remove it.")
     if path.exists() and path.read_text() != plan:
-        raise OutputError(f"{out} holds a training run with other options; choose another --out or remove it.")
+        raise OutputError(
+            f"{out} holds a training run with other options or another encoder; choose another --out or remove it."
+        )
     if not path.exists() and out.exists() and any(out.iterdir()):
         raise OutputError(f"{out} exists already and is not a training run; choose another --out.")
     work.mkdir(parents=True, exist_ok=True)
-    path.write_text(plan)
+    with new_file(path) as partial:
+        partial.write_text(plan)
 
 
 def _start_from(captioner: Captioner, initial: Captioner) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,16 @@ def encoder_variables(feature_extractor: Any) -> dict[str, tf.Variable]:
         f"feature_extractor.{i:03d}.{variable.name.split('/')[-1].split(':')[0]}": variable
         for i, variable in enumerate(feature_extractor.weights)
     }
+
+
+def fingerprint(variables: Mapping[str, tf.Variable], *others: bytes) -> str:
+    """A hash (sha256, hexadecimal) of variables, by name, and of whatever else makes the difference."""
+    digest = hashlib.sha256()
+    for name, variable in sorted(variables.items()):
+        digest.update(name.encode() + variable.numpy().tobytes())
+    for other in others:
+        digest.update(other)
+    return digest.hexdigest()
 
 
 def output_bias(captioner: Any) -> np.ndarray:

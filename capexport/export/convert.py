@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from ..atomic import check_absent
 from ..bundle import Bundle, special_tokens, write_bundle
 from ..captioner.reference import reference
 from ..captioner.storage import load_captioner
-from ..captioner.weights import decoder_variables, encoder_variables, output_bias
+from ..captioner.weights import decoder_variables, encoder_variables, fingerprint, output_bias
 from ..errors import MissingExtraError
 from ..image import Pixels, load_image
 from ..manifest import PARITY, SCHEMA, VOCABULARY, Manifest, Preprocessing
@@ -75,7 +74,11 @@ def convert(
         graphs={name: describe(module.function, name + suffix) for name, module in modules.items()},
         files={},
         made_with={name: importlib.metadata.version(name) for name in ("capexport", *TOOLS[to])},
-        source_sha256=_fingerprint(captioner),
+        source_sha256=fingerprint(
+            encoder_variables(captioner.feature_extractor) | decoder_variables(captioner),
+            output_bias(captioner).tobytes(),
+            files[VOCABULARY],
+        ),
     )
     return write_bundle(Path(out), manifest, files, force=force)
 
@@ -106,14 +109,3 @@ def _preprocessing(captioner: Any) -> Preprocessing:
 
 def _parity_pixels(preprocessing: Preprocessing) -> list[Pixels]:
     return [load_image(path, preprocessing.size, preprocessing.resize) for path in sample_photos()[:PARITY_PHOTOS]]
-
-
-def _fingerprint(captioner: Any) -> str:
-    """A hash of all the captioner is: its weights and its words."""
-    digest = hashlib.sha256()
-    variables = encoder_variables(captioner.feature_extractor) | decoder_variables(captioner)
-    for name, variable in sorted(variables.items()):
-        digest.update(name.encode() + variable.numpy().tobytes())
-    digest.update(output_bias(captioner).tobytes())
-    digest.update("\n".join(captioner.tokenizer.get_vocabulary()).encode())
-    return digest.hexdigest()
