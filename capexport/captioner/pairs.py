@@ -40,8 +40,18 @@ class Pairs:
         photos = tf.data.Dataset.range(len(self.starts) - 1).shuffle(len(self.starts) - 1, seed=seed)
         starts = tf.constant(self.starts)
         pairs = photos.flat_map(lambda photo: tf.data.Dataset.range(starts[photo], starts[photo + 1]))
-        pairs = pairs.shuffle(SHUFFLE_BUFFER, seed=seed + 1).batch(size)
-        return pairs.map(self._with_features, tf.data.AUTOTUNE).prefetch(4)
+        return self._batched(pairs.shuffle(SHUFFLE_BUFFER, seed=seed + 1), size)
+
+    def sample(self, count: int, size: int, seed: int) -> tf.data.Dataset:
+        """Batches of the same `count` pairs each time, spread over as many photos as there are."""
+        order = np.random.default_rng(seed).permutation(len(self.starts) - 1)
+        counts = np.diff(self.starts)[order]
+        rounds = range(int(counts.max()))
+        spread = [self.starts[order[k < counts]] + (k + order[k < counts]) % counts[k < counts] for k in rounds]
+        return self._batched(tf.data.Dataset.from_tensor_slices(np.concatenate(spread)[:count]), size)
+
+    def _batched(self, pairs: tf.data.Dataset, size: int) -> tf.data.Dataset:
+        return pairs.batch(size).map(self._with_features, tf.data.AUTOTUNE).prefetch(4)
 
     def _with_features(self, pairs: tf.Tensor):
         tokens = tf.gather(self.tokens, pairs).to_tensor()

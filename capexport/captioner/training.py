@@ -141,7 +141,8 @@ def _fit(captioner: Captioner, train_pairs: Pairs, dev_pairs: Pairs, options: Tr
         return
     # A resumed run draws on, with another seed; validation is the same pairs each time, to compare epochs fairly.
     batches = train_pairs.batches(options.batch, options.seed + len(journal.history.epochs)).repeat()
-    dev_batches = dev_pairs.batches(options.batch, options.seed).take(options.validation_steps).cache()
+    dev_count = options.batch * options.validation_steps
+    dev_batches = dev_pairs.sample(dev_count, options.batch, options.seed).cache()
     with journal:
         captioner.fit(
             batches,
