@@ -103,10 +103,12 @@ class DecoderLayer(tf_keras.layers.Layer):
 class TokenOutput(tf_keras.layers.Layer):
     """Logits of the next token: (B, T, D) -> (B, T, V), with a bias per token that bans some of them."""
 
-    def __init__(self, vocabulary: Sequence[str], banned_tokens: Sequence[str] = BANNED, **kwargs) -> None:
+    def __init__(
+        self, tokenizer: tf_keras.layers.TextVectorization, banned_tokens: Sequence[str] = BANNED, **kwargs
+    ) -> None:
         super().__init__()
-        self.dense = tf_keras.layers.Dense(len(vocabulary), **kwargs)
-        self.vocabulary = tuple(vocabulary)
+        self.dense = tf_keras.layers.Dense(tokenizer.vocabulary_size(), **kwargs)
+        self.tokenizer = tokenizer
         self.banned_tokens = tuple(banned_tokens)
         self.bias: np.ndarray | None = None  # (V,) float32
 
@@ -119,10 +121,11 @@ class TokenOutput(tf_keras.layers.Layer):
         counter: Counter[int] = Counter()
         for batch in labels:
             counter.update(np.asarray(batch).reshape(-1).tolist())
-        counts = np.zeros(len(self.vocabulary))
+        vocabulary = self.tokenizer.get_vocabulary()
+        counts = np.zeros(len(vocabulary))
         counts[list(counter)] = list(counter.values())
         for token in self.banned_tokens:
-            counts[self.vocabulary.index(token)] = 0
+            counts[vocabulary.index(token)] = 0
         seen = counts > 0
         log_p = np.log(counts[seen] / counts.sum())
         bias = np.full(len(counts), BANNED_LOGIT, np.float32)

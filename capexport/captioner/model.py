@@ -83,10 +83,11 @@ class Captioner(tf_keras.Model):
 
 def build_captioner(config: CaptionerConfig, vocabulary: Sequence[str], encoder: tf_keras.Model) -> Captioner:
     """A captioner with a new decoder on top of a feature extractor, as of build_backbone."""
+    tokenizer = build_tokenizer(vocabulary)
     captioner = Captioner(
-        tokenizer=build_tokenizer(vocabulary),
+        tokenizer=tokenizer,
         feature_extractor=encoder,
-        output_layer=TokenOutput(vocabulary),
+        output_layer=TokenOutput(tokenizer),
         num_layers=config.num_layers,
         units=config.units,
         max_length=config.max_length,

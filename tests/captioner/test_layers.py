@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from capexport import SourceError
 from capexport.captioner.layers import CausalSelfAttention, CrossAttention, SeqEmbedding, TokenOutput
+from capexport.captioner.tokenizer import build_tokenizer, learn_vocabulary
 from capexport.captioner.training import masked_acc, masked_loss
 
 VOCABULARY = ("", "[UNK]", "a", "[START]", "[END]", "dog")
@@ -47,7 +48,7 @@ def test_cross_attention_keeps_its_scores():
 
 
 def test_adapt_sets_log_probabilities_and_bans_tokens():
-    output = TokenOutput(VOCABULARY)
+    output = TokenOutput(build_tokenizer(VOCABULARY))
     uniform, marginal = output.adapt([np.array([[2, 2, 4, 0], [5, 4, 0, 0]]), np.array([[2, 1, 3, 4]])])
     p = np.array([3, 3, 1]) / 7  # a, [END], dog
     assert uniform == pytest.approx(np.log(6))
@@ -60,7 +61,7 @@ def test_adapt_sets_log_probabilities_and_bans_tokens():
 
 def test_output_before_adapt():
     with pytest.raises(SourceError, match="adapt"):
-        TokenOutput(VOCABULARY)(tf.zeros([1, 1, 8]))
+        TokenOutput(build_tokenizer(VOCABULARY))(tf.zeros([1, 1, 8]))
 
 
 def test_masked_loss_and_accuracy_by_hand():
@@ -75,11 +76,9 @@ def test_masked_loss_and_accuracy_by_hand():
 
 
 def test_tokenizer_standardises_as_the_tutorial():
-    from capexport.captioner.tokenizer import build_tokenizer, learn_vocabulary
-
     words = learn_vocabulary(["A dog -- runs!", "a Dog; it's a dog."], size=7)
     assert words[:2] == ["", "[UNK]"]
-    assert set(words[2:5]) == {"a", "dog", "[START]"} or {"a", "dog"} <= set(words)
+    assert {"a", "dog"} <= set(words)
     assert {"[START]", "[END]"} <= set(words)
     ids = build_tokenizer(words)(["The dog."]).to_list()[0]
     assert [words[i] for i in ids] == ["[START]", "[UNK]", "dog", "[END]"]

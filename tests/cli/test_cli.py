@@ -110,6 +110,21 @@ def test_convert_is_refused_before_any_work(capsys, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_data_that_is_refused(capsys, tmp_path):
+    photos, texts = tmp_path / "data/Flicker8k_Dataset", tmp_path / "data/Flickr8k_text"
+    photos.mkdir(parents=True)
+    texts.mkdir()
+    for split in ("train", "dev"):
+        (texts / f"Flickr_8k.{split}Images.txt").write_text("a.jpg\n")
+    arguments = ["train", "--data", tmp_path / "data", "--out", tmp_path / "out"]
+    (texts / "Flickr8k.token.txt").write_text("a.jpg#0\ta dog\n")
+    refused(capsys, "missing", *arguments)
+    (texts / "Flickr8k.token.txt").write_text("a.jpg a dog\n")
+    refused(capsys, "line 1", *arguments)
+    refused(capsys, "no data set at", "train", "--data", tmp_path / "none", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_recipes(capsys):
     assert "dynamic-int8" in run(capsys, "recipes")[1]
     assert {row["name"] for row in json.loads(run(capsys, "recipes", "--json")[1])} == {"fp32", "dynamic-int8"}
