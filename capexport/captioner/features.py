@@ -30,6 +30,8 @@ class FeatureCache:
         self._resize = resize
         self._photos = list(photos)
         self.directory = root / self._key()
+        for left_by_a_killed_run in self.directory.glob(".*.part"):
+            left_by_a_killed_run.unlink()
         self._shards = [self._open(number) for number in self._track(range(self._shard_count()))]
 
     def __len__(self) -> int:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from capexport.captioner.datasets import load_flickr8k
+from capexport.captioner.features import FeatureCache
 from capexport.captioner.pairs import Pairs
 
 
@@ -29,6 +30,16 @@ def test_the_order_changes_from_pass_to_pass(pairs):
     twice = rows(pairs.batches(9, seed=1).repeat(2))
     assert twice[:90] != twice[90:]
     assert sorted(row[0] for row in twice[:90]) == sorted(row[0] for row in twice[90:])
+
+
+def test_what_a_killed_run_left_is_cleared_away(pairs, tiny):
+    directory = pairs.features.directory
+    shard = next(directory.glob("*.npy"))
+    before = shard.stat().st_mtime_ns
+    (directory / ".features-00001.npy.1.part").write_bytes(b"half")
+    again = FeatureCache(directory.parent, tiny.feature_extractor, tiny.config.resize, pairs.features._photos)
+    assert len(again) == 18
+    assert (list(directory.glob(".*")), shard.stat().st_mtime_ns) == ([], before)
 
 
 def test_a_sample_is_the_same_each_time_and_spread_over_photos(pairs):
