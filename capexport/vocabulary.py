@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,8 +30,7 @@ class Vocabulary:
         if missing:
             raise VocabularyError(f"The vocabulary has no {' and no '.join(missing)}.")
         if len(self._ids) != len(self.words):
-            seen: set[str] = set()
-            twice = next(word for word in self.words if word in seen or seen.add(word))  # type: ignore[func-returns-value]
+            [(twice, _)] = Counter(self.words).most_common(1)
             raise VocabularyError(f"The vocabulary has {twice!r} twice.")
         unusable = next((word for word in self.words[1:] if not word or not word.isprintable() or " " in word), None)
         if unusable is not None:
