@@ -36,32 +36,34 @@ def dev_references(shipped, flickr8k):
     return [reference(shipped, load_image(photo.path)) for photo in load_flickr8k(flickr8k, "dev")[:COUNT]]
 
 
-def check_fp32(bundle, references):
-    parity = compare_all(capexport.load(bundle), references)
-    print(f"\n{bundle.manifest.format} fp32: {parity}")
+def check_fp32(parity):
     assert all(c.identical or c.near_tie for c in parity.comparisons)
     assert parity.identical >= COUNT - 1
     assert parity.logits_error < 1e-3
     assert parity.attention_error < 1e-4
 
 
-def check_int8(bundle, references):
-    parity = compare_all(capexport.load(bundle), references)
-    print(f"\n{bundle.manifest.format} dynamic-int8: {parity}")
+def check_int8(parity):
     assert parity.identical >= 0.5 * COUNT
     assert parity.attention_error < 0.3
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_on_photos_of_no_data_set(variant, shipped_bundles, crop_references):
+def test_on_photos_of_no_data_set(variant, shipped_bundles, crop_references, capsys):
+    parity = compare_all(capexport.load(shipped_bundles[variant]), crop_references)
+    with capsys.disabled():
+        print(f\"\n{' '.join(variant)}: {parity}\")
     check = check_fp32 if variant in FP32 else check_int8
-    check(shipped_bundles[variant], crop_references)
+    check(parity)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_on_the_dev_photos(variant, shipped_bundles, dev_references):
+def test_on_the_dev_photos(variant, shipped_bundles, dev_references, capsys):
+    parity = compare_all(capexport.load(shipped_bundles[variant]), dev_references)
+    with capsys.disabled():
+        print(f\"\n{' '.join(variant)}: {parity}\")
     check = check_fp32 if variant in FP32 else check_int8
-    check(shipped_bundles[variant], dev_references)
+    check(parity)
 
 
 def test_the_reference_is_simple_gen(shipped, dev_references):
