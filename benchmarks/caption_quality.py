@@ -33,4 +33,4 @@ if __name__ == "__main__":
         print(
             json.dumps({key: round(value, 4) if isinstance(value, float) else value for key, value in result.items()})
         )
-    Path("benchmarks/caption_quality.json").write_text(json.dumps(results, indent=1) + "\n")
+    Path(__file__).with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")

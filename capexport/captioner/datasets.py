@@ -32,18 +32,18 @@ class CaptionedPhoto:
     captions: tuple[str, ...]
 
 
-def load_flickr8k(data: str | Path, split: str, workplace: Path | None = None) -> list[CaptionedPhoto]:
+def load_flickr8k(data: str | Path, split: str, workspace: Path | None = None) -> list[CaptionedPhoto]:
     """The photos of one split, "train", "dev" or "test", in the order of the split's file.
 
     data       the unpacked data set, a folder or URL that holds its two official zips, or both zips' paths or
                URLs separated by a comma
-    workplace  where zips are unpacked and downloads kept (default: beside the zips, or the current folder)
+    workspace  where zips are unpacked and downloads kept (default: beside the zips, or the current folder)
 
     Raises DataError for anything missing or malformed.
     """
     if split not in SPLIT_FILES:
         raise DataError(f"There is no split {split!r}; there are: {', '.join(SPLIT_FILES)}.")
-    root = _unpacked(str(data), workplace)
+    root = _unpacked(str(data), workspace)
     captions = _read_captions(_find(root, CAPTION_FILE))
     photos = _photo_folder(root)
     names = _find(root, SPLIT_FILES[split]).read_text(encoding="utf-8").split()
@@ -88,21 +88,21 @@ def _find(root: Path, name: str) -> Path:
     raise DataError(f"{root} has no {name}, nor has its folder Flickr8k_text.")
 
 
-def _unpacked(data: str, workplace: Path | None) -> Path:
+def _unpacked(data: str, workspace: Path | None) -> Path:
     """The folder with the data set's files, unpacked from its zips first if need be."""
     folder = Path(data)
     if folder.is_dir():
         archives: Sequence[str] = [str(folder / name) for name in ARCHIVES]
         if not all(Path(archive).is_file() for archive in archives):
             return folder
-        workplace = workplace or folder
+        workspace = workspace or folder
     elif data.endswith(".zip"):
         archives = data.split(",")
     elif _is_url(data):
         archives = [f"{data.rstrip('/')}/{name}" for name in ARCHIVES]
     else:
         raise DataError(f"There is no data set at {data}.")
-    target = (workplace or Path()) / "flickr8k"
+    target = (workspace or Path()) / "flickr8k"
     for archive in archives:
         _unpack(archive, target)
     return target
