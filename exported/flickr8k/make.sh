@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How the captioner that ships was made: make.sh FLICKR8K IMAGENET_WEIGHTS WORK
+# The recipe of the captioner that ships (how its run differed stands in README.md): make.sh FLICKR8K IMAGENET_WEIGHTS WORK
 #
 #   FLICKR8K          the data set: its folder, or where its zips are
 #   IMAGENET_WEIGHTS  of Keras' MobileNetV3Small without top: a file, or imagenet to download them
