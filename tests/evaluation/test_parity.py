@@ -48,20 +48,13 @@ def check_int8(parity):
     assert parity.attention_error < 0.1
 
 
+@pytest.mark.parametrize("photos_of", ["crop_references", "dev_references"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_on_photos_of_no_data_set(variant, shipped_bundles, crop_references, capsys):
-    parity = compare_all(capexport.load(shipped_bundles[variant]), crop_references)
+def test_whole_generations(variant, photos_of, shipped_bundles, request, capsys):
+    """On crops of the sample photos, which are in no data set, and on dev photos."""
+    parity = compare_all(capexport.load(shipped_bundles[variant]), request.getfixturevalue(photos_of))
     with capsys.disabled():
-        print(f"\n{' '.join(variant)}: {parity}")
-    check = check_fp32 if variant in FP32 else check_int8
-    check(parity)
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_on_the_dev_photos(variant, shipped_bundles, dev_references, capsys):
-    parity = compare_all(capexport.load(shipped_bundles[variant]), dev_references)
-    with capsys.disabled():
-        print(f"\n{' '.join(variant)}: {parity}")
+        print(f"\n{' '.join(variant)}, {photos_of}: {parity}")
     check = check_fp32 if variant in FP32 else check_int8
     check(parity)
 
