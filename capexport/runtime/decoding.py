@@ -38,21 +38,39 @@ class DecodingOptions:
 
 @dataclass(frozen=True)
 class Caption:
-    """A photo's caption. words, tokens, log_probabilities and attention run side by side, [END] included.
+    """A photo's caption. words, tokens, log_probabilities and the attention run side by side, [END] included.
 
     text               the words as one line, without special tokens
     words              each token as a word; the last is "[END]" unless the caption was cut at its maximal length
     tokens             the ids
     log_probabilities  natural logarithms, under the model's own distribution (temperature 1)
-    attention          where the model looked for each word: float32 (words, h, w), the mean over layers and
-                       heads; each map sums to 1
+    cross_attention    where the model looked for each word: float32 (words, layers, heads, h, w); each map sums to 1
     """
 
     text: str
     words: tuple[str, ...]
     tokens: tuple[int, ...]
     log_probabilities: tuple[float, ...]
-    attention: NDArray[np.float32]
+    cross_attention: NDArray[np.float32]
+
+    @property
+    def attention(self) -> NDArray[np.float32]:
+        """The mean of cross_attention over layers and heads: float32 (words, h, w), each map sums to 1."""
+        return self.attention_of()
+
+    def attention_of(self, layer: int | None = None, head: int | None = None) -> NDArray[np.float32]:
+        """One layer's or head's attention, or the mean over all of them (None): float32 (words, h, w).
+
+        Raises OptionError for a layer or head, counted from 0, that the model has not.
+        """
+        maps = self.cross_attention
+        for axis, (kind, chosen) in enumerate((("layer", layer), ("head", head)), start=1):
+            if chosen is not None:
+                if not 0 <= chosen < maps.shape[axis]:
+                    raise OptionError(f"There is no {kind} {chosen}: the model has {maps.shape[axis]}, from 0.")
+                maps = maps.take([chosen], axis)
+        mean: NDArray[np.float32] = maps.mean(axis=(1, 2))
+        return mean
 
     @property
     def confidence(self) -> float:
@@ -84,14 +102,14 @@ def decode(
         token = choose(step.logits[0])
         tokens.append(token)
         log_probabilities.append(float(log_softmax(step.logits[0])[token]))
-        attention.append(step.attention.mean(axis=(0, 1, 2)))  # (N,)
+        attention.append(step.attention[:, 0])  # (L, H, N)
     words = tuple(vocabulary.decode(tokens))
     return Caption(
         text=" ".join(word for word in words if word != END),
         words=words,
         tokens=tuple(tokens),
         log_probabilities=tuple(log_probabilities),
-        attention=np.stack(attention).reshape(len(tokens), *feature_map),
+        cross_attention=np.stack(attention).reshape(*np.shape(attention)[:3], *feature_map),
     )
 
 
