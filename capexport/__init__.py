@@ -30,15 +30,16 @@ if TYPE_CHECKING:
     from .captioner.storage import load_captioner, save_captioner
     from .export.convert import convert
     from .image import load_image
+    from .runtime.caption import Caption
     from .runtime.captioner import Captioner, load
-    from .runtime.decoding import Caption, DecodingOptions
+    from .runtime.options import DecodingOptions
 
 
 _LAZY = {
     "Bundle": "bundle",
-    "Caption": "runtime.decoding",
+    "Caption": "runtime.caption",
     "Captioner": "runtime.captioner",
-    "DecodingOptions": "runtime.decoding",
+    "DecodingOptions": "runtime.options",
     "convert": "export.convert",
     "load": "runtime.captioner",
     "load_captioner": "captioner.storage",

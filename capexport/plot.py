@@ -13,7 +13,7 @@ from PIL import Image
 from .atomic import new_file
 from .errors import MissingExtraError
 from .image import Photo, load_image
-from .runtime.decoding import Caption
+from .runtime.caption import Caption
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Progress bars (rich) on standard error: shown on a terminal, silent in a pipe."""
+"""Progress bars (rich) on standard error: shown on a terminal, silent in a pipe. Captioning does without."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, wrap_file
+from .errors import MissingExtraError
+
+try:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, wrap_file
+except ModuleNotFoundError as error:
+    raise MissingExtraError("rich", "convert") from error
 
 T = TypeVar("T")
 

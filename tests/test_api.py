@@ -7,7 +7,7 @@ import pytest
 
 import capexport
 
-HEAVY = ("tensorflow", "tf_keras", "keras", "onnx", "tf2onnx", "matplotlib")
+HEAVY = ("tensorflow", "tf_keras", "keras", "onnx", "tf2onnx", "matplotlib", "rich")
 
 
 def loaded_after(code: str) -> set[str]:

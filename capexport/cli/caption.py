@@ -5,19 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from ..errors import CapexportError, OptionError
-from ..runtime.captioner import Captioner, load
-from ..runtime.decoding import Caption, DecodingOptions
+from ..errors import ImageError, OptionError
+from ..runtime.caption import Caption
+from ..runtime.captioner import Captioner, OnError, load
+from ..runtime.options import DecodingOptions
 from .default_bundle import default_bundle
 from .options import add_options, read_options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="JPEG, PNG, WebP, BMP or GIF")
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, BMP or GIF")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="(default: the captioner that ships)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine (default: its own choice)")
+    parser.add_argument("--batch", type=int, default=16, metavar="N", help="photos captioned together (default: 16)")
+    parser.add_argument("--stream", action="store_true", help="print the words as they are chosen")
     parser.add_argument("--attention", type=Path, metavar="PNG", help="draw where the model looked for each word")
     parser.add_argument("--force", action="store_true", help="replace the file of --attention")
     parser.add_argument("--json", action="store_true", help="one JSON object a photo and line")
@@ -30,37 +35,47 @@ def run(parsed: argparse.Namespace) -> int:
     options = read_options(DecodingOptions, parsed)
     if parsed.attention and len(parsed.photos) > 1:
         raise OptionError("--attention draws one photo; name just one.")
+    if parsed.stream and (parsed.json or parsed.attention):
+        raise OptionError("--stream prints words alone; leave out --json and --attention.")
     captioner = load(parsed.bundle or default_bundle(), threads=parsed.threads)
+    if parsed.stream:
+        return _stream(captioner, parsed.photos, options)
+    on_error: OnError = "raise" if len(parsed.photos) == 1 else "skip"
+    results = captioner.caption_each(parsed.photos, options, batch=parsed.batch, on_error=on_error)
     failures = 0
-    for photo in parsed.photos:
-        try:
-            caption = captioner.caption_pixels(captioner.preprocess(photo), options)
-        except CapexportError as error:
-            if len(parsed.photos) == 1:
-                raise
-            print(f"capexport: {error}", file=sys.stderr)
-            failures += 1
-            continue
-        print(_line(photo, caption, parsed, captioner), flush=True)
-        if parsed.attention:
+    for photo, result in zip(parsed.photos, results, strict=True):
+        if parsed.json:
+            print(json.dumps({"path": photo, **_row(result), "bundle": str(captioner.bundle.directory)}), flush=True)
+        elif isinstance(result, ImageError):
+            print(f"capexport: {result}", file=sys.stderr)
+        else:
+            for caption in (result, *result.alternatives):
+                print(caption.text if len(parsed.photos) == 1 else f"{photo}: {caption.text}", flush=True)
+        failures += isinstance(result, ImageError)
+        if parsed.attention and isinstance(result, Caption):
             from ..plot import draw_attention
 
-            draw_attention(photo, caption, parsed.attention, force=parsed.force)
+            draw_attention(photo, result, parsed.attention, force=parsed.force)
     return 2 if failures else 0
 
 
-def _line(photo: Path, caption: Caption, parsed: argparse.Namespace, captioner: Captioner) -> str:
-    if not parsed.json:
-        return caption.text if len(parsed.photos) == 1 else f"{photo}: {caption.text}"
-    return json.dumps(
-        {
-            "path": str(photo),
-            "text": caption.text,
-            "words": caption.words,
-            "tokens": caption.tokens,
-            "log_probabilities": [round(value, 6) for value in caption.log_probabilities],
-            "confidence": round(caption.confidence, 6),
-            "attention": [[[round(float(w), 6) for w in row] for row in word] for word in caption.attention],
-            "bundle": str(captioner.bundle.directory),
-        }
-    )
+def _stream(captioner: Captioner, photos: Sequence[str], options: DecodingOptions) -> int:
+    for photo in photos:
+        for position, word in enumerate(captioner.stream(photo, options)):
+            print(f" {word}" if position else word, end="", flush=True)
+        print()
+    return 0
+
+
+def _row(result: Caption | ImageError) -> dict[str, Any]:
+    if isinstance(result, ImageError):
+        return {"error": str(result)}
+    return {
+        "text": result.text,
+        "words": result.words,
+        "tokens": result.tokens,
+        "log_probabilities": [round(value, 6) for value in result.log_probabilities],
+        "confidence": round(result.confidence, 6),
+        "attention": [[[round(float(w), 6) for w in row] for row in word] for word in result.attention],
+        "alternatives": [_row(other) for other in result.alternatives],
+    }

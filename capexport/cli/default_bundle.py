@@ -6,9 +6,9 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
-from ..progress import console
 from ..shipped import NAME, shipped_captioner
 
 RECIPE = "dynamic-int8"
@@ -30,7 +30,7 @@ def default_bundle() -> Path:
         digest.update(path.read_bytes())
     bundle = _cache() / f"{NAME}-{to}-{RECIPE}-{digest.hexdigest()[:12]}"
     if not bundle.exists():
-        console.print("Converting the captioner that ships, once; name a bundle with --bundle to use another.")
+        print("Converting the captioner that ships, once; name a bundle with --bundle to use another.", file=sys.stderr)
         from ..export.convert import convert
 
         convert(source, bundle, to=to, recipe=RECIPE)

@@ -1,27 +1,32 @@
-"""Command-line options made from dataclasses, so that both have the same names and defaults."""
+"""Command-line options made from dataclasses, so that both have the same names, defaults and explanations."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
+import re
 import typing
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type[Any], without: tuple[str, ...] = ()) -> None:
-    """An option --field-name for each field of the dataclass."""
+    """An option --field-name for each field of the dataclass, explained as in its docstring."""
     hints = typing.get_type_hints(kind)
+    explained = _explanations(kind)
     for field in dataclasses.fields(kind):
         if field.name not in without:
-            number = next(t for t in (*typing.get_args(hints[field.name]), hints[field.name]) if t in (int, float, str))
+            read, metavar = _reader(hints[field.name])
+            default = f" (default: {field.default})" if field.default not in (None, "", ()) else ""
             parser.add_argument(
                 f"--{field.name.replace('_', '-')}",
-                type=number,
+                type=read,
                 default=field.default,
-                metavar=number.__name__[0].upper(),
-                help="" if field.default is None else f"(default: {field.default})",
+                metavar=metavar,
+                help=(explained.get(field.name, "") + default).strip().replace("%", "%%"),
             )
 
 
@@ -29,3 +34,27 @@ def read_options(kind: type[T], parsed: argparse.Namespace, **others: Any) -> T:
     """The dataclass filled from the parsed options; raises what the dataclass raises."""
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: getattr(parsed, name) for name in names if name not in others}, **others)
+
+
+def _reader(hint: Any) -> tuple[Callable[[str], Any], str]:
+    """How the text of an option becomes a value of the annotated type, and what the help calls it."""
+    if typing.get_origin(hint) is tuple:
+        return lambda text: tuple(text.split(",")), "A,B"
+    number = next(t for t in (*typing.get_args(hint), hint) if t in (int, float, str))
+    return number, {int: "N", float: "X", str: "TEXT"}[number]
+
+
+def _explanations(kind: type[Any]) -> dict[str, str]:
+    """The entries of a docstring's list: a name at the start of a line, two spaces or more, its explanation."""
+    entries: dict[str, str] = {}
+    name = ""
+    for line in (inspect.getdoc(kind) or "").splitlines():
+        match = re.fullmatch(r"(\w+)\s{2,}(\S.*)", line)
+        if match:
+            name = match[1]
+            entries[name] = match[2]
+        elif name and line.startswith("  "):
+            entries[name] += f" {line.strip()}"
+        else:
+            name = ""
+    return entries

@@ -11,8 +11,9 @@ import numpy as np
 from ..image import Pixels
 from ..parity_vectors import ParityVector
 from ..runtime.backend import Step
+from ..runtime.caption import Caption
 from ..runtime.captioner import Captioner
-from ..runtime.decoding import Caption, DecodingOptions
+from ..runtime.options import DecodingOptions
 
 NEAR_TIE = 1e-3  # logits: a margin between the two best words within which two engines may disagree
 
@@ -101,7 +102,8 @@ class _Recorder:
         self.logits: list[np.ndarray] = []
 
     def caption(self, pixels: Pixels) -> Caption:
-        return self._captioner.caption_pixels(pixels, DecodingOptions())
+        [caption] = self._captioner.caption_pixels(pixels[np.newaxis], DecodingOptions())
+        return caption
 
     def step(self, *inputs: Any) -> Step:
         step = self._backend.step(*inputs)

@@ -23,7 +23,7 @@ from ..vocabulary import Vocabulary
 from .graphs import ONNX, TFLITE, DecoderGraph, EncoderGraph, describe, measure
 
 PARITY_PHOTOS = 3
-TOOLS = {"onnx": ("tensorflow", "tf2onnx", "onnx", "onnxruntime"), "tflite": ("tensorflow", "ai-edge-quantizer")}
+TOOLS = {"onnx": ("tensorflow", "tf2onnx", "onnx"), "tflite": ("tensorflow", "ai-edge-quantizer")}
 
 
 def convert(
@@ -50,13 +50,13 @@ def convert(
     quantized = recipe == "dynamic-int8"
     dialect = {"onnx": ONNX, "tflite": TFLITE}[to]
     modules: dict[str, Any] = {
-        "encoder": EncoderGraph(captioner, dialect),
+        "encoder": EncoderGraph(captioner),
         "decoder": DecoderGraph(captioner, dialect, int8_embedding=quantized),
     }
     suffix = FORMATS[to].suffix
     graphs = {name: export(module) for name, module in modules.items()}
     if quantized:
-        graphs = {name: quantize(graph) for name, graph in graphs.items()}
+        graphs = {name: quantize(graph, name) for name, graph in graphs.items()}
     vocabulary = Vocabulary.from_words(captioner.tokenizer.get_vocabulary())
     preprocessing = _preprocessing(captioner)
     files = {
@@ -83,7 +83,7 @@ def convert(
     return write_bundle(Path(out), manifest, files, force=force)
 
 
-def _exporter(to: str) -> tuple[Callable[[Any], bytes], Callable[[bytes], bytes]]:
+def _exporter(to: str) -> tuple[Callable[[Any], bytes], Callable[[bytes, str], bytes]]:
     try:
         if to == "onnx":
             from .onnx import export_onnx, quantize_onnx

@@ -30,17 +30,15 @@ class Dialect:
     """What a format wants said differently.
 
     growing_cache  the cache grows by one position a step; otherwise it has room for max_length from the start
-    batch          the graphs' batch size, None if it may vary
     pow_square     spell the square of layer normalisation as a power, the form onnxruntime knows how to fuse
     """
 
     growing_cache: bool
-    batch: int | None
     pow_square: bool
 
 
-ONNX = Dialect(growing_cache=True, batch=None, pow_square=True)
-TFLITE = Dialect(growing_cache=False, batch=1, pow_square=False)
+ONNX = Dialect(growing_cache=True, pow_square=True)
+TFLITE = Dialect(growing_cache=False, pow_square=False)
 
 
 def measure(captioner: Any) -> Shape:
@@ -82,11 +80,10 @@ def symbol(name: str, axis: int) -> str:
 class EncoderGraph(tf.Module):
     """image uint8 (B, height, width, 3) -> cross_keys_i, cross_values_i (B, H, N, D) of each layer i."""
 
-    def __init__(self, captioner: Any, dialect: Dialect) -> None:
+    def __init__(self, captioner: Any) -> None:
         super().__init__()
         self._extract = captioner.feature_extractor
         self._shape = measure(captioner)
-        self._dialect = dialect
         weights = {name: variable.numpy() for name, variable in decoder_variables(captioner).items()}
         self._projections = [
             (f"cross_{kind}s_{i}", *_projection(weights, f"decoder_layers.{i}.cross_attention.mha.{kind}"))
@@ -98,7 +95,7 @@ class EncoderGraph(tf.Module):
     def function(self) -> Any:
         """The graph as a concrete function with the contract's names."""
         size = self._extract.input_shape[1:3]
-        image = tf.TensorSpec([self._dialect.batch, *size, 3], tf.uint8, name="image")
+        image = tf.TensorSpec([None, *size, 3], tf.uint8, name="image")
         return tf.function(self._encode, autograph=False).get_concrete_function(image)
 
     def _encode(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -109,7 +106,7 @@ class EncoderGraph(tf.Module):
         outputs = {}
         for name, kernel, bias in self._projections:
             projected = tf.matmul(features, kernel) + bias  # (B * N, H * D)
-            projected = tf.reshape(projected, [self._dialect.batch or -1, positions, shape.heads, shape.key_dim])
+            projected = tf.reshape(projected, [-1, positions, shape.heads, shape.key_dim])
             outputs[name] = tf.transpose(projected, [0, 2, 1, 3])  # (B, H, N, D)
         return outputs
 
@@ -129,14 +126,14 @@ class DecoderGraph(tf.Module):
     @cached_property
     def function(self) -> Any:
         """The graph as a concrete function with the contract's names."""
-        shape, batch = self._shape, self._dialect.batch
+        shape = self._shape
         past = None if self._dialect.growing_cache else shape.max_length
         image_positions = shape.feature_map[0] * shape.feature_map[1]
-        specs = {"tokens": tf.TensorSpec([batch], tf.int32), "position": tf.TensorSpec([], tf.int32)}
+        specs = {"tokens": tf.TensorSpec([None], tf.int32), "position": tf.TensorSpec([], tf.int32)}
         for source, length in (("cross", image_positions), ("self", past)):
             for i in range(shape.layers):
                 for kind in ("keys", "values"):
-                    specs[f"{source}_{kind}_{i}"] = tf.TensorSpec([batch, shape.heads, length, shape.key_dim])
+                    specs[f"{source}_{kind}_{i}"] = tf.TensorSpec([None, shape.heads, length, shape.key_dim])
         named = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()]
 
         def step(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -200,11 +197,11 @@ class DecoderGraph(tf.Module):
         return kernel * scale, bias * scale
 
     def _heads(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(x, [self._dialect.batch or -1, self._shape.heads, 1, self._shape.key_dim])  # (B, H, 1, D)
+        return tf.reshape(x, [-1, self._shape.heads, 1, self._shape.key_dim])  # (B, H, 1, D)
 
     def _output(self, attended: tf.Tensor, name: str) -> tf.Tensor:
         kernel, bias = (self._weights[f"{name}.attention_output.{part}"] for part in ("kernel", "bias"))
-        flat = tf.reshape(attended, [self._dialect.batch or -1, self._shape.heads * self._shape.key_dim])
+        flat = tf.reshape(attended, [-1, self._shape.heads * self._shape.key_dim])
         return tf.matmul(flat, kernel.reshape(-1, kernel.shape[-1])) + bias  # (B, U)
 
     def _append(self, cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor) -> tf.Tensor:

@@ -19,7 +19,7 @@ def export_tflite(module: tf.Module) -> bytes:
         return bytes(converter.convert())
 
 
-def quantize_tflite(model: bytes) -> bytes:
+def quantize_tflite(model: bytes, _name: str) -> bytes:
     """Matrix products with constant weights in int8, a scale per channel; activations quantised as they come."""
     with silenced_stderr(), contextlib.redirect_stdout(io.StringIO()):
         quant = quantizer.Quantizer(model)

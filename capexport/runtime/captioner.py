@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle, read_bundle
-from ..image import Photo, load_image
+from ..errors import ImageError, OptionError
+from ..image import Photo, Pixels, load_image
 from .backend import Backend
-from .decoding import Caption, DecodingOptions, decode
+from .caption import Caption
+from .decoding import Decoding, decode
 from .engines import open_backend
+from .options import DecodingOptions
+
+OnError = Literal["raise", "skip"]
 
 
 def load(bundle: str | os.PathLike[str] | Bundle, threads: int | None = None) -> Captioner:
@@ -37,29 +44,105 @@ class Captioner:
         self.backend = backend
 
     @overload
-    def caption(self, photo: Photo, **options: Any) -> Caption: ...
+    def caption(self, photo: Photo, options: DecodingOptions | None = None, **fields: Any) -> Caption: ...
     @overload
-    def caption(self, photo: Sequence[Photo], **options: Any) -> list[Caption]: ...
-    def caption(self, photo: Photo | Sequence[Photo], **options: Any) -> Caption | list[Caption]:
+    def caption(
+        self,
+        photo: Sequence[Photo],
+        options: DecodingOptions | None = None,
+        *,
+        batch: int = 16,
+        on_error: Literal["raise"] = "raise",
+        **fields: Any,
+    ) -> list[Caption]: ...
+    @overload
+    def caption(
+        self,
+        photo: Sequence[Photo],
+        options: DecodingOptions | None = None,
+        *,
+        batch: int = 16,
+        on_error: Literal["skip"],
+        **fields: Any,
+    ) -> list[Caption | ImageError]: ...
+    def caption(
+        self,
+        photo: Photo | Sequence[Photo],
+        options: DecodingOptions | None = None,
+        *,
+        batch: int = 16,
+        on_error: OnError = "raise",
+        **fields: Any,
+    ) -> Caption | Sequence[Caption | ImageError]:
         """Caption a photo, or each of a list of them.
 
-        photo    whatever load_image reads: a path, bytes, a PIL image or a uint8 array
-        options  the fields of DecodingOptions
+        photo     whatever load_image reads: a path, bytes, a PIL image or a uint8 array; or a list of such
+        options   how words are chosen; single fields of DecodingOptions can be given by name, too
+        batch     photos of a list that go through the engine together; the words do not depend on it
+        on_error  with "skip", a photo of a list that cannot be read has its ImageError in place of its caption
 
-        Raises ImageError for a photo that cannot be read, OptionError for options that make no sense.
+        Raises ImageError for a photo that cannot be read and for an empty list, OptionError for options that make
+        no sense.
         """
         if isinstance(photo, list | tuple):
-            return [self.caption(one, **options) for one in photo]
-        chosen = DecodingOptions(**options)
-        return self.caption_pixels(self.preprocess(photo), chosen)  # type: ignore[arg-type]
+            if not photo:
+                raise ImageError("There is no photo to caption: the list is empty.")
+            return list(self.caption_each(photo, options, batch=batch, on_error=on_error, **fields))
+        [caption] = self.caption_each([cast("Photo", photo)], options, **fields)
+        return cast("Caption", caption)
 
-    def preprocess(self, photo: Photo) -> NDArray[np.uint8]:
+    def caption_each(
+        self,
+        photos: Iterable[Photo],
+        options: DecodingOptions | None = None,
+        *,
+        batch: int = 16,
+        on_error: OnError = "raise",
+        **fields: Any,
+    ) -> Iterator[Caption | ImageError]:
+        """As caption, for any number of photos, one batch read and captioned after the other as they are asked for."""
+        chosen = dataclasses.replace(options or DecodingOptions(), **fields)
+        if batch < 1 or on_error not in ("raise", "skip"):
+            raise OptionError(f"batch must be 1 or more and on_error raise or skip, not {batch!r} and {on_error!r}.")
+        waiting = iter(photos)
+        batches = iter(lambda: list(itertools.islice(waiting, batch)), [])
+        return itertools.chain.from_iterable(self._caption_batch(one, chosen, on_error) for one in batches)
+
+    def stream(self, photo: Photo, options: DecodingOptions | None = None, **fields: Any) -> Iterator[str]:
+        """The words of one photo's caption as they are chosen, without [END].
+
+        Options and errors as of caption; a search and several captions know their words only at the end, and are
+        refused.
+        """
+        chosen = dataclasses.replace(options or DecodingOptions(), **fields)
+        if chosen.searched or chosen.captions > 1:
+            raise OptionError("Words can be streamed of one caption without beams and forced words.")
+        vocabulary = self.bundle.vocabulary
+        features = self.backend.encode(self.preprocess(photo)[np.newaxis])
+        decoding = Decoding(self.backend, features, vocabulary, self.bundle.manifest.shape, chosen)
+        return (vocabulary.words[int(token)] for [token] in decoding if token != vocabulary.end)
+
+    def preprocess(self, photo: Photo) -> Pixels:
         """The photo as the encoder wants it: uint8 RGB (height, width, 3)."""
         preprocessing = self.bundle.manifest.preprocessing
         return load_image(photo, preprocessing.size, preprocessing.resize)
 
-    def caption_pixels(self, pixels: NDArray[np.uint8], options: DecodingOptions) -> Caption:
-        """Caption pixels that are preprocessed already."""
-        shape = self.bundle.manifest.shape
-        features = self.backend.encode(pixels[np.newaxis])
-        return decode(self.backend, features, self.bundle.vocabulary, shape.feature_map, shape.max_length, options)
+    def caption_pixels(self, pixels: NDArray[np.uint8], options: DecodingOptions) -> list[Caption]:
+        """Caption photos that are preprocessed already: uint8 (B, height, width, 3)."""
+        features = self.backend.encode(pixels)
+        return decode(self.backend, features, self.bundle.vocabulary, self.bundle.manifest.shape, options)
+
+    def _caption_batch(
+        self, photos: Sequence[Photo], options: DecodingOptions, on_error: OnError
+    ) -> list[Caption | ImageError]:
+        read: list[Pixels | ImageError] = []
+        for photo in photos:
+            try:
+                read.append(self.preprocess(photo))
+            except ImageError as error:
+                if on_error == "raise":
+                    raise
+                read.append(error)
+        pixels = [one for one in read if not isinstance(one, ImageError)]
+        captions = iter(self.caption_pixels(np.stack(pixels), options) if pixels else [])
+        return [one if isinstance(one, ImageError) else next(captions) for one in read]

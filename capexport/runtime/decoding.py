@@ -1,138 +1,135 @@
-"""The decoding loop: from one photo's features to its caption, over any Backend."""
+"""The decoding loop: from photos' features to their captions, over any Backend.
+
+R rows (hypotheses), V vocabulary, L layers, H heads, N image positions, T tokens said so far.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OptionError
+from ..errors import BundleError
+from ..manifest import Shape
 from ..vocabulary import END, Vocabulary
 from .backend import Backend, Tensors
+from .caption import Caption
+from .options import DecodingOptions
+from .rules import Rules
+from .search import Index, Place, start_search
 
 
-@dataclass(frozen=True)
-class DecodingOptions:
-    """How words are chosen. Raises OptionError for values that make no sense.
+class Decoding:
+    """One run of the loop over a batch of photos: iterate over it to the end, then ask for the captions.
 
-    temperature  0 takes the likeliest word at each step (greedy); above, words are drawn from
-                 softmax(logits / temperature)
-    seed         of the draws; the same seed gives the same words on every backend
-    max_length   the most tokens of a caption, [END] included; None: what the captioner was made for
+    It yields the tokens (C,) chosen at each step. Rows whose hypothesis has ended are dropped out of the batch.
     """
 
-    temperature: float = 0.0
-    seed: int | None = None
-    max_length: int | None = None
+    def __init__(
+        self,
+        backend: Backend,
+        features: Tensors,
+        vocabulary: Vocabulary,
+        shape: Shape,
+        options: DecodingOptions,
+    ) -> None:
+        self._backend = backend
+        self._features = features
+        self._vocabulary = vocabulary
+        self._feature_map = shape.feature_map
+        self._rules = Rules(options, vocabulary, shape.max_length)
+        self._search = start_search(options, self._rules, photos=_rows(features))
+        self._record: list[_Said] = []
 
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise OptionError(f"The temperature must be a number from 0 up, not {self.temperature}.")
-        if self.seed is not None and self.seed < 0:
-            raise OptionError(f"The seed must be a whole number from 0 up, not {self.seed}.")
-        if self.max_length is not None and self.max_length < 1:
-            raise OptionError(f"The maximal length must be at least 1, not {self.max_length}.")
+    def __iter__(self) -> Iterator[NDArray[np.int32]]:
+        features = take(self._features, self._search.photos)
+        rows = len(self._search.photos)
+        cache = self._backend.empty_cache(rows)
+        tokens = np.full(rows, self._vocabulary.start, np.int32)
+        said = np.zeros((rows, 0), np.int32)
+        for position in range(self._rules.max_length):
+            step = self._backend.step(tokens, position, features, cache)
+            log_probabilities = log_softmax(step.logits)
+            last = position + 1 == self._rules.max_length
+            choice = self._search.choose(self._rules.apply(log_probabilities, said), position, last)
+            self._record.append(
+                _Said(
+                    came_from=np.flatnonzero(self._record[-1].goes_on)[choice.parents] if position else None,
+                    tokens=choice.tokens,
+                    log_probabilities=log_probabilities[choice.parents, choice.tokens],
+                    attention=step.attention[:, choice.parents],
+                    goes_on=choice.goes_on,
+                )
+            )
+            yield choice.tokens
+            if not choice.goes_on.any():
+                return
+            parents, tokens = choice.parents[choice.goes_on], choice.tokens[choice.goes_on]
+            features, cache = take(features, parents), take(step.cache, parents)
+            said = np.concatenate([said[parents], tokens[:, np.newaxis]], axis=1)
+
+    def caption(self, photo: int) -> Caption:
+        """The photo's caption, counted from 0; the other ones, where several were asked for, as its alternatives."""
+        best, *others = map(self._caption_at, self._search.best(photo))
+        return dataclasses.replace(best, alternatives=tuple(others))
+
+    def _caption_at(self, place: Place) -> Caption:
+        """The caption that ends at a place of the record, read backwards."""
+        index, parts = place.choice, []
+        for said in reversed(self._record[: place.step + 1]):
+            parts.append((int(said.tokens[index]), float(said.log_probabilities[index]), said.attention[:, index]))
+            index = 0 if said.came_from is None else int(said.came_from[index])
+        tokens, log_probabilities, attention = zip(*reversed(parts), strict=True)
+        words = tuple(self._vocabulary.decode(tokens))
+        maps = np.stack(attention)  # (T, L, H, N)
+        return Caption(
+            text=" ".join(word for word in words if word != END),
+            words=words,
+            tokens=tokens,
+            log_probabilities=log_probabilities,
+            cross_attention=maps.reshape(*maps.shape[:3], *self._feature_map),
+        )
 
 
-@dataclass(frozen=True)
-class Caption:
-    """A photo's caption. words, tokens, log_probabilities and the attention run side by side, [END] included.
+@dataclasses.dataclass(frozen=True)
+class _Said:
+    """What one step's choices said; C choices."""
 
-    text               the words as one line, without special tokens
-    words              each token as a word; the last is "[END]" unless the caption was cut at its maximal length
-    tokens             the ids
-    log_probabilities  natural logarithms, under the model's own distribution (temperature 1)
-    cross_attention    where the model looked for each word: float32 (words, layers, heads, h, w); each map sums to 1
-    """
-
-    text: str
-    words: tuple[str, ...]
-    tokens: tuple[int, ...]
-    log_probabilities: tuple[float, ...]
-    cross_attention: NDArray[np.float32]
-
-    @property
-    def attention(self) -> NDArray[np.float32]:
-        """The mean of cross_attention over layers and heads: float32 (words, h, w), each map sums to 1."""
-        return self.attention_of()
-
-    def attention_of(self, layer: int | None = None, head: int | None = None) -> NDArray[np.float32]:
-        """One layer's or head's attention, or the mean over all of them (None): float32 (words, h, w).
-
-        Raises OptionError for a layer or head, counted from 0, that the model has not.
-        """
-        maps = self.cross_attention
-        for axis, (kind, chosen) in enumerate((("layer", layer), ("head", head)), start=1):
-            if chosen is not None:
-                if not 0 <= chosen < maps.shape[axis]:
-                    raise OptionError(f"There is no {kind} {chosen}: the model has {maps.shape[axis]}, from 0.")
-                maps = maps.take([chosen], axis)
-        mean: NDArray[np.float32] = maps.mean(axis=(1, 2))
-        return mean
-
-    @property
-    def confidence(self) -> float:
-        """The geometric mean of the tokens' probabilities, from 0 to 1."""
-        return math.exp(sum(self.log_probabilities) / len(self.log_probabilities))
+    came_from: Index | None  # (C,) index among the choices of the step before; None at the first
+    tokens: NDArray[np.int32]  # (C,)
+    log_probabilities: NDArray[np.float64]  # (C,)
+    attention: NDArray[np.float32]  # (L, C, H, N)
+    goes_on: NDArray[np.bool_]  # (C,)
 
 
 def decode(
-    backend: Backend,
-    features: Tensors,
-    vocabulary: Vocabulary,
-    feature_map: tuple[int, int],
-    max_length: int,
-    options: DecodingOptions,
-) -> Caption:
-    """Caption the one photo whose features these are (batch 1); max_length is the captioner's own limit."""
-    longest = options.max_length or max_length
-    if longest > max_length:
-        raise OptionError(f"The maximal length is {longest}, but this captioner was made for {max_length} tokens.")
-    choose = _Chooser(options)
-    cache = backend.empty_cache(batch=1)
-    token = vocabulary.start
-    tokens: list[int] = []
-    log_probabilities: list[float] = []
-    attention: list[NDArray[np.float32]] = []
-    while token != vocabulary.end and len(tokens) < longest:
-        step = backend.step(np.array([token], np.int32), len(tokens), features, cache)
-        cache = step.cache
-        token = choose(step.logits[0])
-        tokens.append(token)
-        log_probabilities.append(float(log_softmax(step.logits[0])[token]))
-        attention.append(step.attention[:, 0])  # (L, H, N)
-    words = tuple(vocabulary.decode(tokens))
-    return Caption(
-        text=" ".join(word for word in words if word != END),
-        words=words,
-        tokens=tuple(tokens),
-        log_probabilities=tuple(log_probabilities),
-        cross_attention=np.stack(attention).reshape(*np.shape(attention)[:3], *feature_map),
-    )
+    backend: Backend, features: Tensors, vocabulary: Vocabulary, shape: Shape, options: DecodingOptions
+) -> list[Caption]:
+    """Caption the photos whose features these are, as Backend.encode gives them."""
+    decoding = Decoding(backend, features, vocabulary, shape, options)
+    for _ in decoding:
+        pass
+    return [decoding.caption(photo) for photo in range(_rows(features))]
 
 
-class _Chooser:
-    """Picks a token from logits (V,): the likeliest, or a draw.
+def take(tensors: Tensors, rows: Index) -> Tensors:
+    """These rows of each tensor; the same tensors, not copies, if that is all of them in order."""
+    if np.array_equal(rows, np.arange(_rows(tensors))):
+        return tensors
+    return {name: tensor[rows] for name, tensor in tensors.items()}
 
-    A draw takes the likeliest after adding Gumbel noise (Gumbel, 1954; the "Gumbel-max trick"), which is exact
-    sampling and, unlike inverting the cumulative sum, moves with an engine's rounding only in near-ties.
-    """
 
-    def __init__(self, options: DecodingOptions) -> None:
-        self._temperature = options.temperature
-        self._random = np.random.default_rng(options.seed)
-
-    def __call__(self, logits: NDArray[np.float32]) -> int:
-        if self._temperature == 0:
-            return int(logits.argmax())
-        noise = self._random.gumbel(size=logits.shape)
-        return int((logits.astype(np.float64) / self._temperature + noise).argmax())
+def _rows(tensors: Tensors) -> int:
+    return len(next(iter(tensors.values())))
 
 
 def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Log-probabilities of logits (..., V), in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    """Log-probabilities of logits (R, V), in float64. Raises BundleError if they are not numbers."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    normaliser = np.log(np.exp(shifted).sum(axis=1, dtype=np.float64, keepdims=True))
+    if not np.isfinite(normaliser).all():
+        raise BundleError("The decoder's logits are not numbers (NaN or infinite): its graph is damaged or unfit.")
+    result: NDArray[np.float64] = shifted.astype(np.float64) - normaliser
     return result

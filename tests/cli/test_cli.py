@@ -71,6 +71,39 @@ def test_one_broken_photo_among_others(capsys, tiny_bundle, photos, tmp_path):
     assert "broken.jpg cannot be read" in err
 
 
+def test_one_broken_photo_among_others_as_json(capsys, tiny_bundle, photos, tmp_path):
+    missing = tmp_path / "missing.jpg"
+    code, out, _ = run(capsys, "caption", photos[0], missing, "--bundle", tiny_bundle.directory, "--json")
+    good, bad = (json.loads(line) for line in out.splitlines())
+    assert code == 2
+    assert good["text"]
+    assert bad["path"] == str(missing)
+    assert "no photo at" in bad["error"]
+
+
+def test_every_option_of_decoding_is_an_option(capsys, tiny_bundle, photos):
+    arguments = ["caption", photos[0], "--bundle", tiny_bundle.directory]
+    searched = "--beams 3 --captions 2 --length-penalty 0.5 --forced-words word3,word4 --banned-words word1,word2"
+    code, out, _ = run(capsys, *arguments, *searched.split())
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert all("word3" in line and "word4" in line and "word1 " not in line for line in out.splitlines())
+    drawn = "--temperature 1 --top-k 9 --top-p 0.9 --seed 3 --captions 3 --min-length 3 --max-length 8"
+    drawn += " --repetition-penalty 1.5 --no-repeat-ngram 2 --prefix word5"
+    code, out, _ = run(capsys, *arguments, *drawn.split())
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert all(line.startswith("word5") for line in out.splitlines())
+    row = json.loads(run(capsys, *arguments, *drawn.split(), "--json")[1])
+    assert [row["text"], *(other["text"] for other in row["alternatives"])] == out.splitlines()
+
+
+def test_streamed_words(capsys, tiny_bundle, photos):
+    arguments = ["caption", *photos[:2], "--bundle", tiny_bundle.directory]
+    whole = [line.split(": ", 1)[1] for line in run(capsys, *arguments)[1].splitlines()]
+    assert run(capsys, *arguments, "--stream")[1].splitlines() == whole
+    refused(capsys, "--stream prints words alone", *arguments, "--stream", "--json")
+    refused(capsys, "can be streamed", *arguments, "--stream", "--beams", "2")
+
+
 def test_photos_that_are_refused(capsys, tiny_bundle, tmp_path):
     text, dot = tmp_path / "text.jpg", tmp_path / "dot.png"
     text.write_text("hello")
@@ -88,6 +121,9 @@ def test_options_that_are_refused(capsys, photos, tiny_bundle):
     refused(capsys, "temperature", *arguments, "--temperature", "-1")
     refused(capsys, "made for 9", *arguments, "--max-length", "10")
     refused(capsys, "seed", *arguments, "--seed", "-3")
+    refused(capsys, "top_p", *arguments, "--temperature", "1", "--top-p", "1.5")
+    refused(capsys, "no word 'zebra'", *arguments, "--banned-words", "zebra")
+    refused(capsys, "batch must be", *arguments, "--batch", "0")
 
 
 def test_convert(capsys, tiny_source, tmp_path, photos):

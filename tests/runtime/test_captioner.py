@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import capexport
+from capexport import DecodingOptions, ImageError, OptionError
 from tests.conftest import VARIANTS
 
 
@@ -28,6 +29,88 @@ def test_a_seed_gives_the_same_words_on_both_engines(tiny_bundles, photos):
     assert texts == {seed: tflite.caption(photos[0], temperature=1.0, seed=seed).text for seed in range(25)}
 
 
+OPTIONS = [
+    {},
+    {"temperature": 1.0, "seed": 4, "captions": 2},
+    {"temperature": 1.2, "seed": 4, "top_p": 0.9, "top_k": 12},
+    {"beams": 3, "captions": 3},
+    {"beams": 2, "forced_words": ("word3",)},
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_batch_says_what_single_photos_say(variant, options, tiny_bundles, photos):
+    captioner = capexport.load(tiny_bundles[variant])
+    alone = [captioner.caption(photo, **options) for photo in photos]
+    for batch in (1, 4, 16):
+        together = captioner.caption(photos, batch=batch, **options)
+        assert [said(caption) for caption in together] == [said(caption) for caption in alone]
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one.log_probabilities, other.log_probabilities, atol=1e-5)
+        np.testing.assert_allclose(one.cross_attention, other.cross_attention, atol=1e-5)
+
+
+def said(caption):
+    return [caption.tokens, *(other.tokens for other in caption.alternatives)]
+
+
+def test_a_broken_photo_in_a_list(tiny_bundle, photos, tmp_path):
+    captioner = capexport.load(tiny_bundle)
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(photos[0].read_bytes()[:2000])
+    hundred = [*photos * 16, broken, *photos[:3]]
+    with pytest.raises(ImageError, match=r"broken\.jpg cannot be read"):
+        captioner.caption(hundred)
+    captions = captioner.caption(hundred, on_error="skip")
+    assert isinstance(captions[96], ImageError)
+    expected = [captioner.caption(photo).tokens for photo in photos]
+    assert [caption.tokens for caption in captions[:96]] == expected * 16
+    assert [caption.tokens for caption in captions[97:]] == expected[:3]
+    assert captioner.caption([broken], on_error="skip")[0].args == captions[96].args
+
+
+def test_lists_and_options_that_are_refused(tiny_bundle, photos):
+    captioner = capexport.load(tiny_bundle)
+    with pytest.raises(ImageError, match="the list is empty"):
+        captioner.caption([])
+    with pytest.raises(OptionError, match="batch must be 1 or more"):
+        captioner.caption(photos, batch=0)
+    with pytest.raises(OptionError, match="raise or skip"):
+        captioner.caption(photos, on_error="ignore")
+    with pytest.raises(ImageError, match="must be uint8"):
+        captioner.caption(np.full((64, 64, 3), np.nan))
+
+
+def test_any_number_of_photos_are_read_as_they_are_needed(tiny_bundle, photos):
+    captioner = capexport.load(tiny_bundle)
+    read = []
+
+    def endless():
+        while True:
+            read.append(photos[len(read) % len(photos)])
+            yield read[-1]
+
+    captions = captioner.caption_each(endless(), batch=4)
+    for _ in range(6):
+        next(captions)
+    assert len(read) == 8
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "seed": 2}, {"max_length": 3}])
+def test_words_are_streamed(options, tiny_bundle, photos):
+    captioner = capexport.load(tiny_bundle)
+    for photo in photos:
+        assert " ".join(captioner.stream(photo, **options)) == captioner.caption(photo, **options).text
+
+
+def test_what_cannot_be_streamed(tiny_bundle, photos):
+    captioner = capexport.load(tiny_bundle)
+    for options in ({"beams": 2}, {"captions": 2, "temperature": 1.0}, {"forced_words": ("word1",)}):
+        with pytest.raises(OptionError, match="streamed"):
+            captioner.stream(photos[0], **options)
+
+
 @pytest.mark.parametrize("to", ["onnx", "tflite"])
 def test_threads_share_a_captioner(to, tiny_bundles, photos):
     captioner = capexport.load(tiny_bundles[to, "fp32"], threads=1)
@@ -40,6 +123,7 @@ def test_threads_share_a_captioner(to, tiny_bundles, photos):
 def test_options_reach_the_loop(tiny_bundle, photos):
     captioner = capexport.load(tiny_bundle)
     assert len(captioner.caption(photos[0], max_length=2).tokens) <= 2
+    assert captioner.caption(photos[0], DecodingOptions(beams=2), captions=2).alternatives
     with pytest.raises(TypeError):
         captioner.caption(photos[0], nonsense=1)
 

@@ -1,104 +1,154 @@
-"""The decoding loop against a fake backend and an obvious reference."""
+"""The decoding loop against a fake backend and obvious references: greedy, draws, batches, the record."""
 
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from capexport import DecodingOptions, OptionError
-from capexport.runtime.backend import Step
-from capexport.runtime.decoding import decode, log_softmax
-from capexport.vocabulary import Vocabulary
-
-WORDS = ("", "[UNK]", "[START]", "[END]", "a", "dog", "runs", "far")
-VOCABULARY = Vocabulary(WORDS)
-MAP = (2, 3)
+from capexport import BundleError, DecodingOptions, OptionError
+from capexport.runtime.decoding import Decoding, log_softmax
+from tests.runtime.fake import END, MAX_LENGTH, VOCABULARY, WORDS, FakeBackend, all_of, caption, captions
 
 
-class FakeBackend:
-    """Logits that depend on the token and position alone, and on a cache that it checks."""
-
-    def __init__(self, seed=0, logits=None):
-        rng = np.random.default_rng(seed)
-        self.table = rng.normal(size=(12, len(WORDS), len(WORDS))).astype(np.float32) * 2 if logits is None else logits
-        self.table[..., :3] = -1e9
-        self.seen = []
-
-    def encode(self, images):
-        return {"features": images}
-
-    def empty_cache(self, batch):
-        return {"seen": np.zeros((batch, 0), np.int32)}
-
-    def step(self, tokens, position, features, cache):
-        assert cache["seen"].shape == (1, position)
-        grown = {"seen": np.concatenate([cache["seen"], tokens[:, None]], axis=1)}
-        self.seen.append(int(tokens[0]))
-        attention = np.full((2, 1, 2, 6), 1 / 6, np.float32)
-        return Step(self.table[position, tokens[0]][None], attention, grown)
-
-
-def caption(backend, **options):
-    return decode(backend, {}, VOCABULARY, MAP, max_length=12, options=DecodingOptions(**options))
-
-
-def greedy_reference(table):
-    token, tokens, log_probabilities = 2, [], []
-    for position in range(12):
-        row = [float(value) for value in table[position, token]]
-        token = max(range(len(row)), key=row.__getitem__)
-        log_probabilities.append(row[token] - math.log(sum(math.exp(value) for value in row)))
-        tokens.append(token)
-        if token == 3:
-            break
+def greedy_reference(backend, photo=0):
+    tokens, log_probabilities = [], []
+    while len(tokens) < MAX_LENGTH and END not in tokens:
+        row = backend.log_probabilities(photo, tokens)
+        tokens.append(max(range(len(row)), key=row.__getitem__))
+        log_probabilities.append(row[tokens[-1]])
     return tokens, log_probabilities
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(30))
 def test_greedy_against_the_reference(seed):
     backend = FakeBackend(seed)
-    tokens, log_probabilities = greedy_reference(backend.table)
+    tokens, log_probabilities = greedy_reference(backend)
     result = caption(backend)
     assert list(result.tokens) == tokens
-    np.testing.assert_allclose(result.log_probabilities, log_probabilities, atol=1e-5)
+    np.testing.assert_allclose(result.log_probabilities, log_probabilities, atol=1e-6)
     assert result.words == tuple(WORDS[token] for token in tokens)
-    assert result.text == " ".join(WORDS[token] for token in tokens if token != 3)
-    assert result.confidence == pytest.approx(math.exp(np.mean(log_probabilities)), rel=1e-5)
-    assert result.attention.shape == (len(tokens), *MAP)
-    np.testing.assert_allclose(result.attention.sum(axis=(1, 2)), 1, atol=1e-6)
-    assert backend.seen == [2, *tokens[:-1]]
+    assert result.text == " ".join(WORDS[token] for token in tokens if token != END)
+    assert result.confidence == pytest.approx(math.exp(np.mean(log_probabilities)))
+    assert result.alternatives == ()
 
 
-def test_sampling_follows_the_softmax():
-    """Chi-square of 4,000 first words against softmax(logits / temperature), at the 0.1 % level."""
+@pytest.mark.parametrize("options", [{}, {"beams": 3, "captions": 3}, {"temperature": 1.5, "captions": 4, "seed": 1}])
+def test_each_word_has_its_own_attention(options):
+    backend = FakeBackend(4)
+    for photo, best in enumerate(captions(backend, photos=5, **options)):
+        for result in all_of(best):
+            said = [VOCABULARY.start]
+            for word, token in enumerate(result.tokens):
+                expected = backend.attention(np.array([photo]), np.array([said]))[:, 0]  # (L, H, N)
+                np.testing.assert_array_equal(result.cross_attention[word], expected.reshape(2, 3, 2, 2))
+                said.append(token)
+
+
+def test_attention_of_layers_and_heads():
+    result = caption(FakeBackend(1))
+    maps = result.cross_attention
+    np.testing.assert_array_equal(result.attention, maps.mean(axis=(1, 2)))
+    np.testing.assert_array_equal(result.attention_of(layer=1), maps[:, 1].mean(axis=1))
+    np.testing.assert_array_equal(result.attention_of(head=2), maps[:, :, 2].mean(axis=1))
+    np.testing.assert_array_equal(result.attention_of(layer=0, head=1), maps[:, 0, 1])
+    with pytest.raises(OptionError, match="no layer 2: the model has 2"):
+        result.attention_of(layer=2)
+    with pytest.raises(OptionError, match="no head -1"):
+        result.attention_of(head=-1)
+
+
+def chi_square(drawn, expected):
+    """How far counts are from their expectation, as a statistic and its degrees of freedom."""
+    counts = np.bincount(drawn, minlength=len(expected))
+    possible = expected > 0
+    assert counts[~possible].sum() == 0
+    wanted = expected[possible] * len(drawn)
+    return ((counts[possible] - wanted) ** 2 / wanted).sum(), int(possible.sum()) - 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 1.0},
+        {"temperature": 0.7},
+        {"temperature": 1.3, "top_k": 3},
+        {"temperature": 1.0, "top_p": 0.8},
+        {"temperature": 2.0, "top_k": 4, "top_p": 0.9},
+    ],
+)
+def test_draws_follow_the_distribution(options):
+    """4,000 first words against probabilities computed with plain Python; the bounds are of the 0.1 % level."""
     backend = FakeBackend(3)
-    expected = np.exp(log_softmax(backend.table[0, 2] / 0.7))
-    drawn = [caption(backend, temperature=0.7, seed=seed, max_length=1).tokens[0] for seed in range(4000)]
-    counts = np.bincount(drawn, minlength=len(WORDS))
-    likely = expected > 1e-12
-    assert counts[~likely].sum() == 0
-    statistic = ((counts - 4000 * expected)[likely] ** 2 / (4000 * expected[likely])).sum()
-    assert statistic < 18.47  # 4 degrees of freedom
+    drawn = [one.tokens[0] for one in all_of(caption(backend, seed=8, captions=4000, max_length=1, **options))]
+    statistic, freedom = chi_square(np.array(drawn), np.array(distribution(backend.logits(0, []), **options)))
+    assert statistic < {4: 18.47, 3: 16.27, 2: 13.82, 1: 10.83}[freedom]
 
 
-def test_a_seed_repeats_itself():
+def distribution(logits, temperature, top_k=None, top_p=1.0):
+    weights = {token: math.exp(float(value) / temperature) for token, value in enumerate(logits) if value > -1e8}
+    ranked = sorted(weights, key=weights.__getitem__, reverse=True)[:top_k]
+    nucleus, mass = [], 0.0
+    for token in ranked:
+        if mass < top_p:
+            nucleus.append(token)
+        mass += weights[token] / sum(weights[other] for other in ranked)
+    total = sum(weights[token] for token in nucleus)
+    return [weights[token] / total if token in nucleus else 0.0 for token in range(len(logits))]
+
+
+def test_a_seed_repeats_itself_and_its_absence_does_not():
     backend = FakeBackend(1)
     first = [caption(backend, temperature=1.0, seed=seed).tokens for seed in range(20)]
     assert first == [caption(backend, temperature=1.0, seed=seed).tokens for seed in range(20)]
     assert len(set(first)) > 5
-
-
-def test_without_a_seed_draws_differ():
-    backend = FakeBackend(1)
     assert len({caption(backend, temperature=1.5).tokens for _ in range(30)}) > 1
 
 
-def test_the_maximal_length_cuts_a_caption():
-    never_ending = np.zeros((12, len(WORDS), len(WORDS)), np.float32)
-    never_ending[..., 5] = 3
-    backend = FakeBackend(logits=never_ending)
-    assert caption(backend).tokens == (5,) * 12
-    assert caption(backend, max_length=4).text == "dog dog dog dog"
+def test_the_first_of_several_draws_is_the_single_one():
+    backend = FakeBackend(1)
+    several = all_of(caption(backend, temperature=1.0, seed=5, captions=6))
+    assert len({one.tokens for one in several}) > 2
+    assert several[0].tokens == caption(backend, temperature=1.0, seed=5).tokens
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 1.0, "seed": 3},
+        {"temperature": 1.2, "seed": 3, "top_k": 4, "captions": 3},
+        {"beams": 4, "captions": 2},
+        {"beams": 2, "forced_words": ("dog",)},
+        {"no_repeat_ngram": 1, "repetition_penalty": 1.5},
+    ],
+)
+def test_batches_say_what_single_photos_say(options):
+    backend = FakeBackend(6)
+    together = captions(backend, photos=13, **options)
+    for photo, best in enumerate(together):
+        alone = FakeBackend(6)
+        alone.logits = lambda _, prefix, photo=photo: backend.logits(photo, prefix)
+        assert [one.tokens for one in all_of(best)] == [one.tokens for one in all_of(caption(alone, **options))]
+
+
+def test_finished_rows_drop_out_of_the_batch():
+    backend = FakeBackend(2)
+    lengths = [len(result.tokens) for result in captions(backend, photos=20)]
+    assert backend.batches == [sum(length > step for length in lengths) for step in range(max(lengths))]
+    assert len(set(lengths)) > 2
+
+
+def test_words_come_as_they_are_chosen():
+    backend = FakeBackend(2)
+    options = DecodingOptions()
+    decoding = Decoding(backend, {"photo": np.arange(1)}, VOCABULARY, backend.shape(), options)
+    seen = []
+    for [token] in decoding:
+        seen.append(token)
+        assert len(backend.batches) == len(seen)
+    assert tuple(seen) == decoding.caption(0).tokens
 
 
 def test_a_tiny_temperature_is_greedy():
@@ -106,21 +156,55 @@ def test_a_tiny_temperature_is_greedy():
     assert caption(backend, temperature=1e-6, seed=0).tokens == caption(backend).tokens
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"temperature": -0.1},
-        {"temperature": math.nan},
-        {"temperature": math.inf},
-        {"seed": -1},
-        {"max_length": 0},
-    ],
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_logits_that_are_no_numbers_are_an_error_not_a_caption(broken):
+    backend = FakeBackend(0)
+    backend.logits(0, [])[5] = broken
+    with pytest.raises(BundleError, match="not numbers"), np.errstate(invalid="ignore"):
+        caption(backend)
+
+
+def test_log_softmax():
+    logits = np.array([[1.0, 2.0, 3.0], [1000.0, -1e9, 999.0]], np.float32)
+    expected = [[math.log(math.exp(v) / sum(map(math.exp, (1, 2, 3)))) for v in (1, 2, 3)]]
+    expected += [[math.log(1 / (1 + math.exp(-1))), -1e9, math.log(1 / (1 + math.e))]]
+    np.testing.assert_allclose(log_softmax(logits), expected, rtol=1e-5)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    mode=st.sampled_from(["greedy", "draw", "beam"]),
+    width=st.integers(1, 3),
+    banned=st.sets(st.sampled_from(["a", "dog"])),
+    forced=st.sets(st.sampled_from(["runs", "far"])),
+    prefix=st.sampled_from(["", "far", "runs runs"]),
+    ngram=st.sampled_from([None, 2, 3]),
+    lengths=st.tuples(st.integers(1, 6), st.integers(5, MAX_LENGTH)),
 )
-def test_options_that_make_no_sense(options):
-    with pytest.raises(OptionError):
-        DecodingOptions(**options)
-
-
-def test_longer_than_the_captioner_was_made_for():
-    with pytest.raises(OptionError, match="made for 12"):
-        caption(FakeBackend(), max_length=13)
+def test_every_option_is_kept(seed, mode, width, banned, forced, prefix, ngram, lengths):
+    options = {"banned_words": tuple(banned), "prefix": prefix, "no_repeat_ngram": ngram}
+    options |= {"min_length": min(lengths), "max_length": max(lengths)}
+    if mode == "draw":
+        options |= {"temperature": 1.0, "captions": width, "seed": seed}
+    if mode == "beam":
+        options |= {"beams": width, "captions": width, "forced_words": tuple(forced)}
+    try:
+        results = captions(FakeBackend(seed), photos=2, **options)
+    except OptionError as error:
+        assert "leave no" in str(error)
+        assert ngram or len(banned) == 2
+        return
+    for best in results:
+        assert mode != "beam" or len({one.tokens for one in all_of(best)}) == len(all_of(best))
+        for one in all_of(best):
+            said = one.words[:-1] if one.words[-1] == "[END]" else one.words
+            assert not {*WORDS[:4], *banned} & set(said)
+            assert min(lengths) <= len(one.words) <= max(lengths)
+            assert one.words[-1] == "[END]" or len(one.words) == max(lengths)
+            assert list(said[: len(prefix.split())]) == prefix.split()
+            if mode == "beam":
+                assert forced <= set(said)
+            if ngram:
+                runs = [one.words[i : i + ngram] for i in range(len(one.words) - ngram + 1)]
+                assert len(set(runs)) == len(runs)

@@ -1,0 +1,55 @@
+"""What the runtime makes of a photo."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import OptionError
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A photo's caption. words, tokens, log_probabilities and the attention run side by side, [END] included.
+
+    text               the words as one line, without special tokens
+    words              each token as a word; the last is "[END]" unless the caption was cut at its maximal length
+    tokens             the ids
+    log_probabilities  natural logarithms, under the model's own distribution (temperature 1, nothing banned)
+    cross_attention    where the model looked for each word: float32 (words, layers, heads, h, w); each map sums to 1
+    alternatives       the photo's other captions where several were asked for, the best first, or as drawn
+    """
+
+    text: str
+    words: tuple[str, ...]
+    tokens: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+    cross_attention: NDArray[np.float32]
+    alternatives: tuple[Caption, ...] = ()
+
+    @property
+    def confidence(self) -> float:
+        """The geometric mean of the tokens' probabilities, from 0 to 1."""
+        return math.exp(sum(self.log_probabilities) / len(self.log_probabilities))
+
+    @property
+    def attention(self) -> NDArray[np.float32]:
+        """The mean of cross_attention over layers and heads: float32 (words, h, w), each map sums to 1."""
+        return self.attention_of()
+
+    def attention_of(self, layer: int | None = None, head: int | None = None) -> NDArray[np.float32]:
+        """One layer's or head's attention, or the mean over all of them (None): float32 (words, h, w).
+
+        Raises OptionError for a layer or head, counted from 0, that the model has not.
+        """
+        maps = self.cross_attention
+        for axis, (kind, chosen) in enumerate((("layer", layer), ("head", head)), start=1):
+            if chosen is not None:
+                if not 0 <= chosen < maps.shape[axis]:
+                    raise OptionError(f"There is no {kind} {chosen}: the model has {maps.shape[axis]}, from 0.")
+                maps = maps.take([chosen], axis)
+        mean: NDArray[np.float32] = maps.mean(axis=(1, 2))
+        return mean

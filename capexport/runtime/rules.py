@@ -1,0 +1,71 @@
+"""Which words may come next, whatever the way they are chosen. R rows, V vocabulary, T tokens said so far."""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import OptionError
+from ..vocabulary import BANNED, END, Vocabulary
+from .options import DecodingOptions
+
+FORBIDDEN = -1e8  # log-probability: below it, the model itself bans a word
+
+Scores = NDArray[np.float64]  # log-probabilities after the rules, -inf where a word may not come
+
+
+class Rules:
+    """The options that bear on single words, as ids. Raises OptionError for words that the vocabulary has not."""
+
+    def __init__(self, options: DecodingOptions, vocabulary: Vocabulary, max_length: int) -> None:
+        self.max_length = options.max_length or max_length
+        if max(self.max_length, options.min_length) > max_length:
+            longest = max(self.max_length, options.min_length)
+            raise OptionError(f"{longest} tokens are asked for, but this captioner was made for {max_length}.")
+        self.end = vocabulary.end
+        self.forced = _ids(options.forced_words, vocabulary)
+        self._prefix = _ids(options.prefix.split(), vocabulary)
+        self._options = options
+        self._never = np.zeros(len(vocabulary), bool)
+        self._never[[*map(vocabulary.id, BANNED), *_ids(options.banned_words, vocabulary)]] = True
+        allowed = len(vocabulary) - int(self._never.sum())
+        if options.beams > allowed:
+            raise OptionError(f"{options.beams} beams are more than the {allowed} words there are to choose from.")
+        if len(self._prefix) + len(set(self.forced) - set(self._prefix)) > self.max_length:
+            raise OptionError(f"The prefix and the forced words do not fit into {self.max_length} tokens.")
+
+    def apply(self, log_probabilities: NDArray[np.float64], said: NDArray[np.int32]) -> Scores:
+        """The scores (R, V) of the next words, given log-probabilities (R, V) and the words said (R, T)."""
+        options, position = self._options, said.shape[1]
+        scores = np.where(self._never | (log_probabilities < FORBIDDEN), -np.inf, log_probabilities)
+        if position < len(self._prefix):
+            others = np.arange(scores.shape[1]) != self._prefix[position]
+            scores[:, others] = -np.inf
+        else:
+            if position + 1 < options.min_length:
+                scores[:, self.end] = -np.inf
+            if options.repetition_penalty != 1 and position:
+                scores[np.arange(len(said))[:, np.newaxis], said] *= options.repetition_penalty
+            if options.no_repeat_ngram:
+                for row, words in zip(scores, said.tolist(), strict=True):
+                    row[_would_repeat(words, options.no_repeat_ngram)] = -np.inf
+        return scores
+
+
+def _ids(words: tuple[str, ...] | list[str], vocabulary: Vocabulary) -> list[int]:
+    for word in words:
+        if word in (*BANNED, END) or word not in vocabulary.words:
+            near = difflib.get_close_matches(word.lower(), vocabulary.words, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise OptionError(f"The captioner has no word {word!r}.{hint}")
+    return [vocabulary.id(word) for word in words]
+
+
+def _would_repeat(words: list[int], n: int) -> list[int]:
+    """The words that would complete a run of n that was said before."""
+    start = len(words) - n + 1
+    if start < 0:
+        return []
+    return [words[i + n - 1] for i in range(start) if words[i : i + n - 1] == words[start:]]
