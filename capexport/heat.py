@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_RANGE = 2.0  # shares from 1/2 to 2 span the light at least: what is nearly even must not be drawn as a focus
-# Light from -1 (dark) over 0 (an even share) to 1; the colour laid over the grey photo, and how much of it covers. A
-# black spot in full light is brighter than a white one at an even share, so photos of any brightness read alike.
+# Light from -1 (dark) over 0 (an even share) to 1; red, green and blue laid over the grey photo; how much they cover.
+# A black spot in full light is brighter than a white one at an even share: photos of any brightness read alike.
 PALETTE = (
-    (-1.0, (6, 8, 18), 0.78),
-    (0.0, (32, 42, 66), 0.58),
-    (0.35, (176, 86, 46), 0.56),
-    (0.7, (246, 150, 52), 0.57),
-    (1.0, (255, 228, 135), 0.66),
+    (-1.0, 6, 8, 18, 0.78),
+    (0.0, 32, 42, 66, 0.58),
+    (0.35, 176, 86, 46, 0.56),
+    (0.7, 246, 150, 52, 0.57),
+    (1.0, 255, 228, 135, 0.66),
 )
 
 Field = NDArray[np.float64]
@@ -49,10 +49,11 @@ def light_range(fields: NDArray[np.floating]) -> float:
 
 def lit(grey: NDArray[np.floating], lights: NDArray[np.floating]) -> NDArray[np.uint8]:
     """A grey photo (H, W), 0 to 255, under its lights (H, W): RGB (H, W, 3)."""
-    stops, colours, covers = zip(*PALETTE, strict=True)
+    stops, *colours, covers = np.transpose(PALETTE)
     cover = np.interp(lights, stops, covers)[..., np.newaxis]
-    colour = np.stack([np.interp(lights, stops, channel) for channel in zip(*colours, strict=True)], axis=-1)
-    return (grey[..., np.newaxis] * (1 - cover) + colour * cover + 0.5).astype(np.uint8)
+    colour = np.stack([np.interp(lights, stops, channel) for channel in colours], axis=-1)
+    blended: NDArray[np.uint8] = (grey[..., np.newaxis] * (1 - cover) + colour * cover + 0.5).astype(np.uint8)
+    return blended
 
 
 def _spline(length: int, cells: int) -> Field:

@@ -71,30 +71,30 @@ def draw_attention(
     count = len(caption.words)
     grey = _panel(photo, count)
     height, width = grey.shape
-    fields = shares(caption.attention_of(layer, head), grey.shape)
+    fields = shares(caption.attention_of(layer, head), (height, width))
     extent = light_range(fields)
 
     figure = new_figure(1, 1)
     cell = max(width, NARROWEST_CELL)
     columns = _columns(count, cell + GAP, height + 2 * GAP)
     content = max(columns * (cell + GAP) - GAP, NARROWEST)
-    title = _text(figure, caption.text, content, size=17, weight="bold")
-    note = _text(figure, _which(caption, layer, head), content, size=10, color=PALE_INK)
-    chances = [_text(figure, f"{math.exp(p):.0%}", cell, size=9, color=PALE_INK) for p in caption.log_probabilities]
+    title = _text(figure, caption.text, content, 17, weight="bold")
+    note = _text(figure, _which(caption, layer, head), content, 10, color=PALE_INK)
+    chances = [_text(figure, f"{math.exp(p):.0%}", cell, 9, color=PALE_INK) for p in caption.log_probabilities]
     labels = [
-        _text(figure, word, cell - _size(chance)[0] - LEADING, LEAST, size=12, color=PALE_INK if word == END else INK)
+        _text(figure, word, cell - _size(chance)[0] - LEADING, 12, LEAST, color=PALE_INK if word == END else INK)
         for word, chance in zip(caption.words, chances, strict=True)
     ]
 
     row = max(_size(label)[1] for label in labels) + LEADING + height + GAP
     header = MARGIN + _size(title)[1] + LEADING + _size(note)[1] + GAP
-    total = header + math.ceil(count / columns) * row + 2 * MARGIN
+    total = math.ceil(header + math.ceil(count / columns) * row) + 2 * MARGIN
     figure.set_size_inches((content + 2 * MARGIN) / DPI, total / DPI)
     _place(title, MARGIN, total - MARGIN, "left", "top")
     _place(note, MARGIN, total - MARGIN - _size(title)[1] - LEADING, "left", "top")
     for i, (field, label, chance) in enumerate(zip(fields, labels, chances, strict=True)):
         x = MARGIN + i % columns * (cell + GAP)
-        y = total - header - (i // columns + 1) * row + GAP
+        y = int(total - header - (i // columns + 1) * row + GAP)
         figure.figimage(lit(grey, light(field, extent)), x, y, origin="upper")
         _place(label, x, y + height + LEADING, "left", "baseline")
         _place(chance, x + cell, y + height + LEADING, "right", "baseline")
@@ -131,14 +131,14 @@ def _which(caption: Caption, layer: int | None, head: int | None) -> str:
     return f"Attention: {', '.join(parts)}"
 
 
-def _text(figure: Figure, content: str, width: float, least: float = 1.0, **style: Any) -> Text:
+def _text(figure: Figure, content: str, width: float, size: float, least: float = 1.0, **style: Any) -> Text:
     """Text that is not placed yet, in a width in pixels: shrunk, and broken where `least` of its size is too large."""
     style = {"color": INK, "family": _families(content), "parse_math": False, **style}
-    text = figure.text(0, 0, content, transform=None, **style)
+    text = figure.text(0, 0, content, transform=None, size=size, **style)
     wide = _size(text)[0] * least
     if wide > width:
         text.set_text(textwrap.fill(content, max(1, int(len(content) * width / wide))))
-    text.set_fontsize(text.get_fontsize() * min(1.0, width / _size(text)[0]))
+    text.set_fontsize(size * min(1.0, width / max(1.0, _size(text)[0])))
     return text
 
 
@@ -175,4 +175,4 @@ def _legend(figure: Figure, extent: float) -> None:
     figure.figimage(lit(np.full(bar.shape, 128.0), bar), MARGIN, MARGIN, origin="upper")
     labels = {"left": f"÷ {extent:.2g}", "center": "an even share", "right": f"× {extent:.2g}"}
     for place, (align, label) in zip((0, width / 2, width), labels.items(), strict=True):
-        _place(_text(figure, label, width, size=9, color=PALE_INK), MARGIN + place, MARGIN - LEADING / 2, align, "top")
+        _place(_text(figure, label, width, 9, color=PALE_INK), MARGIN + place, MARGIN - LEADING / 2, align, "top")
