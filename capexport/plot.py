@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,18 +69,24 @@ def draw_attention(
     if `path` exists, unless force, OptionError for a layer or head that the model has not, ImageError for a photo that
     cannot be read, MissingExtraError without matplotlib.
     """
-    count = len(caption.words)
-    grey = _panel(photo, count)
-    height, width = grey.shape
-    fields = shares(caption.attention_of(layer, head), (height, width))
+    grey = _panel(photo, len(caption.words))
+    fields = shares(caption.attention_of(layer, head), grey.shape)
     extent = light_range(fields)
+    panels = [lit(grey, light(field, extent)) for field in fields]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that no installed font has is drawn as a box
+        figure = _attention_figure(caption, panels, _which(caption, layer, head), extent)
+        save_figure(figure, path, force)
 
+
+def _attention_figure(caption: Caption, panels: list[np.ndarray], note: str, extent: float) -> Figure:
     figure = new_figure(1, 1)
+    height, width, _ = panels[0].shape
     cell = max(width, NARROWEST_CELL)
-    columns = _columns(count, cell + GAP, height + 2 * GAP)
+    columns = _columns(len(panels), cell + GAP, height + 2 * GAP)
     content = max(columns * (cell + GAP) - GAP, NARROWEST)
     title = _text(figure, caption.text, content, 17, weight="bold")
-    note = _text(figure, _which(caption, layer, head), content, 10, color=PALE_INK)
+    under = _text(figure, note, content, 10, color=PALE_INK)
     chances = [_text(figure, f"{math.exp(p):.0%}", cell, 9, color=PALE_INK) for p in caption.log_probabilities]
     labels = [
         _text(figure, word, cell - _size(chance)[0] - LEADING, 12, LEAST, color=PALE_INK if word == END else INK)
@@ -87,19 +94,19 @@ def draw_attention(
     ]
 
     row = max(_size(label)[1] for label in labels) + LEADING + height + GAP
-    header = MARGIN + _size(title)[1] + LEADING + _size(note)[1] + GAP
-    total = math.ceil(header + math.ceil(count / columns) * row) + 2 * MARGIN
+    header = MARGIN + _size(title)[1] + LEADING + _size(under)[1] + GAP
+    total = math.ceil(header + math.ceil(len(panels) / columns) * row) + 2 * MARGIN
     figure.set_size_inches((content + 2 * MARGIN) / DPI, total / DPI)
     _place(title, MARGIN, total - MARGIN, "left", "top")
-    _place(note, MARGIN, total - MARGIN - _size(title)[1] - LEADING, "left", "top")
-    for i, (field, label, chance) in enumerate(zip(fields, labels, chances, strict=True)):
+    _place(under, MARGIN, total - MARGIN - _size(title)[1] - LEADING, "left", "top")
+    for i, (panel, label, chance) in enumerate(zip(panels, labels, chances, strict=True)):
         x = MARGIN + i % columns * (cell + GAP)
         y = int(total - header - (i // columns + 1) * row + GAP)
-        figure.figimage(lit(grey, light(field, extent)), x, y, origin="upper")
+        figure.figimage(panel, x, y, origin="upper")
         _place(label, x, y + height + LEADING, "left", "baseline")
         _place(chance, x + cell, y + height + LEADING, "right", "baseline")
     _legend(figure, extent)
-    save_figure(figure, path, force)
+    return figure
 
 
 def _panel(photo: Photo, count: int) -> np.ndarray:
@@ -152,10 +159,10 @@ def _families(text: str) -> list[str]:
         if not missing:
             break
         found = missing & get_font(font.fname).get_charmap().keys()
-        if found and not font.name.startswith("Last Resort"):  # the font of boxes, matplotlib's last choice anyway
+        if found and font.name != "Last Resort High-Efficiency":  # boxes, which matplotlib falls back to anyway
             families.append(font.name)
             missing -= found
-    return families
+    return list(dict.fromkeys(families))
 
 
 def _size(text: Text) -> tuple[float, float]:
