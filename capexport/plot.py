@@ -6,7 +6,7 @@ import math
 import textwrap
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,7 @@ from .runtime.decoding import Caption
 from .vocabulary import END
 
 if TYPE_CHECKING:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
@@ -27,7 +28,7 @@ FONT = "DejaVu Sans"  # matplotlib's own
 INK, PALE_INK = "#151a24", "#667085"
 
 # The figure of attention, in pixels
-PANEL = 224  # the side of a square photo, any other has its area; smaller where there are more words than MANY
+PANEL = 220  # the side of a square photo, any other has its area; smaller where there are more words than MANY
 MANY = 20
 LONGEST_SIDE = 480
 NARROWEST_CELL = 120  # room for a word over a narrow photo
@@ -41,21 +42,22 @@ FIGURE_ASPECT = 1.6
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of a size in inches; raises MissingExtraError without matplotlib."""
     try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("matplotlib", "plot") from error
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def save_figure(figure: Figure, path: Path, force: bool = True) -> None:
     """Write a figure as PNG, whole or not at all; raises OutputError."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
+    canvas = cast("FigureCanvasAgg", figure.canvas)
     canvas.draw()
     with new_file(path, force=force) as partial:
-        # Not savefig: it keeps an alpha channel, a tenth of the file for nothing.
-        Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(partial, format="png", optimize=True)
+        # Not savefig: an alpha channel would be a tenth of the file.
+        Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(partial, format="png")
 
 
 def draw_attention(
