@@ -57,7 +57,6 @@ def boxes(figure) -> list[tuple[float, float, float, float]]:
         (["x" * 300, "skateboarding", "y" * 20], (90, 400)),
         (["$x^2$", r"\frac{", "<b>", "100%", "собака", "ξένος", "كلب", "כלב", "犬", "[END]"], (1000, 80)),
     ],
-    ids=lambda value: f"{len(value)}-{value[0]}"[:9],
 )
 def test_every_caption_is_readable(draw, tmp_path, words, size):
     with warnings.catch_warnings():
