@@ -38,11 +38,11 @@ def load_image(photo: Photo, size: tuple[int, int] = (224, 224), resize: str = "
     """
     if resize not in RESIZERS:
         raise OptionError(f"Unknown resizer {resize!r}; there are: {', '.join(RESIZERS)}.")
-    return RESIZERS[resize](_rgb(photo), size)
+    return RESIZERS[resize](read_photo(photo), size)
 
 
-def _rgb(photo: Photo) -> Image.Image:
-    """The photo as an upright RGB image of its own size."""
+def read_photo(photo: Photo) -> Image.Image:
+    """The photo, in any form load_image takes, as an upright RGB image of its own size; raises ImageError."""
     name = _name(photo)
     if isinstance(photo, Image.Image):
         return _flatten(_checked_size(photo, name))

@@ -11,10 +11,24 @@ import pytest
 from capexport.bundle import Bundle
 from capexport.image import load_image
 from capexport.recipes import RECIPES
+from capexport.runtime.caption import Caption
 from capexport.shipped import sample_photos
 
 VARIANTS = [(to, recipe.name) for recipe in RECIPES.values() for to in recipe.formats]
 TINY_WORDS = ["", "[UNK]", "a", "[START]", "[END]", *(f"word{i}" for i in range(25))]
+
+
+def made_caption(words: list[str], maps: tuple[int, int, int, int] = (2, 2, 7, 7), seed: int = 0) -> Caption:
+    """A caption of these words with random attention of (layers, heads, h, w) and random probabilities."""
+    rng = np.random.default_rng(seed)
+    weights = np.exp(1.5 * rng.standard_normal((len(words), *maps)))
+    return Caption(
+        text=" ".join(word for word in words if word != "[END]"),
+        words=tuple(words),
+        tokens=tuple(range(len(words))),
+        log_probabilities=tuple(np.log(rng.uniform(0.01, 1, len(words))).tolist()),
+        cross_attention=(weights / weights.sum(axis=(-2, -1), keepdims=True)).astype(np.float32),
+    )
 
 
 @pytest.fixture(scope="session")
