@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..atomic import check_absent
 from ..errors import ImageError, OptionError
 from ..runtime.caption import Caption
 from ..runtime.captioner import Captioner, OnError, load
@@ -24,7 +25,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=16, metavar="N", help="photos captioned together (default: 16)")
     parser.add_argument("--stream", action="store_true", help="print the words as they are chosen")
     parser.add_argument("--attention", type=Path, metavar="PNG", help="draw where the model looked for each word")
-    parser.add_argument("--force", action="store_true", help="replace the file of --attention")
+    parser.add_argument("--attention-html", type=Path, metavar="HTML", help="the same as a page to point at")
+    parser.add_argument("--layer", type=int, metavar="N", help="draw this layer's attention (default: the mean of all)")
+    parser.add_argument("--head", type=int, metavar="N", help="draw this head's attention (default: the mean of all)")
+    parser.add_argument("--force", action="store_true", help="replace the files of --attention and --attention-html")
     parser.add_argument("--json", action="store_true", help="one JSON object a photo and line")
     add_options(parser, DecodingOptions)
     parser.set_defaults(run=run)
@@ -33,10 +37,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Caption every photo; a broken one is reported, the others go on, and the exit code is 2."""
     options = read_options(DecodingOptions, parsed)
-    if parsed.attention and len(parsed.photos) > 1:
-        raise OptionError("--attention draws one photo; name just one.")
-    if parsed.stream and (parsed.json or parsed.attention):
-        raise OptionError("--stream prints words alone; leave out --json and --attention.")
+    pictures = parsed.attention, parsed.attention_html
+    if any(pictures) and len(parsed.photos) > 1:
+        raise OptionError("--attention and --attention-html show one photo; name just one.")
+    if parsed.stream and (parsed.json or any(pictures)):
+        raise OptionError("--stream prints words alone; leave out --json, --attention and --attention-html.")
+    for picture in filter(None, pictures):
+        check_absent(picture, parsed.force)
     captioner = load(parsed.bundle or default_bundle(), threads=parsed.threads)
     if parsed.stream:
         return _stream(captioner, parsed.photos, options)
@@ -44,6 +51,8 @@ def run(parsed: argparse.Namespace) -> int:
     results = captioner.caption_each(parsed.photos, options, batch=parsed.batch, on_error=on_error)
     failures = 0
     for photo, result in zip(parsed.photos, results, strict=True):
+        if isinstance(result, Caption):
+            _show_attention(photo, result, parsed)
         if parsed.json:
             print(json.dumps({"path": photo, **_row(result), "bundle": str(captioner.bundle.directory)}), flush=True)
         elif isinstance(result, ImageError):
@@ -52,11 +61,19 @@ def run(parsed: argparse.Namespace) -> int:
             for caption in (result, *result.alternatives):
                 print(caption.text if len(parsed.photos) == 1 else f"{photo}: {caption.text}", flush=True)
         failures += isinstance(result, ImageError)
-        if parsed.attention and isinstance(result, Caption):
-            from ..plot import draw_attention
-
-            draw_attention(photo, result, parsed.attention, force=parsed.force)
     return 2 if failures else 0
+
+
+def _show_attention(photo: str, caption: Caption, parsed: argparse.Namespace) -> None:
+    which = {"layer": parsed.layer, "head": parsed.head, "force": parsed.force}
+    if parsed.attention:
+        from ..plot import draw_attention
+
+        draw_attention(photo, caption, parsed.attention, **which)
+    if parsed.attention_html:
+        from ..attention_page import write_attention_page
+
+        write_attention_page(photo, caption, parsed.attention_html, **which)
 
 
 def _stream(captioner: Captioner, photos: Sequence[str], options: DecodingOptions) -> int:

@@ -62,6 +62,18 @@ def test_attention_figure(capsys, tiny_bundle, photos, tmp_path):
     refused(capsys, "just one", "caption", *photos, "--bundle", tiny_bundle.directory, "--attention", figure)
 
 
+def test_attention_page(capsys, tiny_bundle, photos, tmp_path):
+    page = tmp_path / "where.html"
+    arguments = ["caption", photos[0], "--bundle", tiny_bundle.directory, "--attention-html", page]
+    assert run(capsys, *arguments, "--beams", "2", "--captions", "2", "--layer", "1", "--head", "0")[0] == 0
+    text = page.read_text()
+    assert text.count('"words":[') == 2
+    assert '"layer":1,"head":0' in text
+    refused(capsys, "exists already", *arguments)
+    refused(capsys, "no layer 2", *arguments[:-1], tmp_path / "other.html", "--layer", "2")
+    assert [path.name for path in tmp_path.iterdir()] == ["where.html"]
+
+
 def test_one_broken_photo_among_others(capsys, tiny_bundle, photos, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(photos[0].read_bytes()[:3000])
