@@ -20,7 +20,7 @@ class DecodingOptions:
                         up to p, in (0, 1] (nucleus sampling; Holtzman et al., 2020)
     beams               hypotheses kept at each step of a beam search; 1 is greedy
     length_penalty      a beam's score is its log-probability / tokens ** length_penalty, [END] counted: 0 prefers
-                        short captions, 1 ranks by the mean
+                        short captions, 1 ranks by the mean; 0.7 has the best CIDEr on Flickr8k dev with 3 beams
     captions            captions a photo: the best of the beams, or so many draws
     repetition_penalty  a word said before has its log-probability multiplied by this (above 1: less likely), as of
                         Keskar et al., 2019, but independent of the logits' offset
@@ -37,7 +37,7 @@ class DecodingOptions:
     top_k: int | None = None
     top_p: float | None = None
     beams: int = 1
-    length_penalty: float = 1.0
+    length_penalty: float = 0.7
     captions: int = 1
     repetition_penalty: float = 1.0
     no_repeat_ngram: int | None = None
