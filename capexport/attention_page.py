@@ -33,9 +33,9 @@ def write_attention_page(
 
     layer, head  the one shown at first, counted from 0; None: the mean of all
 
-    The caption's alternatives stand below it. The page is one file, photo included, and may fetch nothing: its Content-Security-Policy says so. Raises
-    OutputError if `path` exists, unless force, OptionError for a layer or head that the model has not, ImageError for
-    a photo that cannot be read.
+    The caption's alternatives stand below it. The page is one file, photo included, and may fetch nothing: its
+    Content-Security-Policy says so. Raises OutputError if `path` exists, unless force, OptionError for a layer or head
+    that the model has not, ImageError for a photo that cannot be read.
     """
     caption.attention_of(layer, head)
     image = read_photo(photo)

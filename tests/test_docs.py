@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from capexport import DecodingOptions
+from capexport.cli import options
 from capexport.cli.main import COMMANDS
 from capexport.cli.recipes import markdown
 
@@ -12,6 +14,10 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_table_of_recipes_is_the_table():
     assert markdown() in README
+
+
+def test_the_table_of_options_is_the_table():
+    assert options.markdown(DecodingOptions) in README
 
 
 def test_every_command_in_it_exists():

@@ -36,6 +36,16 @@ def read_options(kind: type[T], parsed: argparse.Namespace, **others: Any) -> T:
     return kind(**{name: getattr(parsed, name) for name in names if name not in others}, **others)
 
 
+def markdown(kind: type[Any]) -> str:
+    """The dataclass as a table for the docs."""
+    explained = _explanations(kind)
+    rows = ["| option | default | meaning |", "|---|---|---|"]
+    for field in dataclasses.fields(kind):
+        default = "" if field.default in (None, "", ()) else f"`{field.default}`"
+        rows.append(f"| `{field.name}` | {default} | {explained[field.name]} |")
+    return "\n".join(rows)
+
+
 def _reader(hint: Any) -> tuple[Callable[[str], Any], str]:
     """How the text of an option becomes a value of the annotated type, and what the help calls it."""
     if typing.get_origin(hint) is tuple:
