@@ -98,7 +98,7 @@ class WebPhotos:
 
     def _report(self, source: str, found: int, reasons: Counter[str]) -> None:
         """Say what happened and settle it; raise DataError if nothing was found."""
-        why = "; ".join(f"{reason}: {count}" for reason, count in reasons.most_common())
+        why = "; ".join(f"{reason}: {reasons[reason]}" for reason in sorted(reasons))
         if not found:
             raise DataError(f"{source}: not one of {reasons.total()} photos can be had ({why}).")
         console.print(

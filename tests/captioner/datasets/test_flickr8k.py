@@ -1,14 +1,12 @@
 """Flickr8k: as a folder, as zips, from a server; and what is wrong with it."""
 
-import functools
-import http.server
-import threading
 import zipfile
 
 import pytest
 
 from capexport import DataError
 from capexport.captioner.datasets import load_dataset
+from tests.web import sends
 
 TOKENS = "Flickr8k_text/Flickr8k.token.txt"
 
@@ -46,13 +44,9 @@ def test_the_two_zips_by_name(zips, tmp_path):
 
 
 @pytest.fixture
-def server(zips):
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(zips))
-    handler.log_message = lambda *_: None
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+def server(web, zips):
+    web.answers = {f"/{path.name}": sends(path.read_bytes()) for path in zips.iterdir()}
+    return web.url("")
 
 
 def test_a_url(server, tmp_path):
