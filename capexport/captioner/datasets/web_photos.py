@@ -17,7 +17,8 @@ from ...image import load_image
 from ...progress import bar, console
 from .base import CaptionedPhoto
 
-CONNECTIONS = 32
+CONNECTIONS = 64  # most of them wait for hosts that are gone
+TIMEOUT = 10.0  # seconds
 FAILURES = "failures.tsv"
 
 
@@ -77,7 +78,7 @@ class WebPhotos:
             return None
         if path.name not in self._failures:
             try:
-                body = fetch(url)
+                body = fetch(url, timeout=TIMEOUT)
                 load_image(body)
                 with new_file(path) as partial:
                     partial.write_bytes(body)

@@ -17,8 +17,8 @@ LIMIT = 20_000  # bytes of a photo
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr(web_photos, "fetch", functools.partial(fetch, limit=LIMIT, timeout=0.5, retries=1))
+def frugal(monkeypatch):
+    monkeypatch.setattr(web_photos, "fetch", functools.partial(fetch, limit=LIMIT, retries=1))
 
 
 @pytest.fixture
@@ -60,15 +60,16 @@ def test_photos_come_in_the_listings_order(web, data):
 
 
 def test_many_at_a_time_but_not_too_many(web, data):
-    listing(data, good(web, *range(80)))
+    listing(data, good(web, *range(150)))
     web.answers = {path: waits(0.05, answer) for path, answer in web.answers.items()}
-    assert len(take(data)) == 80
+    assert len(take(data)) == 150
     assert 8 <= web.most_at_once <= web_photos.CONNECTIONS
 
 
 @pytest.fixture
-def unreliable(web, data):
+def unreliable(web, data, monkeypatch):
     """Twelve addresses; 0, 1, 2 and 3 give photos, the others fail in all ways."""
+    monkeypatch.setattr(web_photos, "TIMEOUT", 2)
     urls = good(web, *range(12))
     web.answers["/1"] = redirects("/0")
     web.answers["/2"] = in_turn(sends(b"", 500), sends(jpeg(2)))
@@ -78,7 +79,7 @@ def unreliable(web, data):
     web.answers["/6"] = sends(jpeg(6)[:-200])
     web.answers["/7"] = sends(b"x" * (LIMIT + 1))
     web.answers["/8"] = sends(jpeg(8), length=10_000)
-    web.answers["/9"] = trickles(jpeg(9), 0.01)
+    web.answers["/9"] = trickles(jpeg(9), 0.05)
     web.answers["/10"] = sends(b"", 503)
     web.answers["/11"] = redirects("file:///etc/passwd")
     listing(data, [*urls, "ftp://127.0.0.1/photo.jpg"])
