@@ -79,7 +79,8 @@ class WebPhotos:
         if path.name not in self._failures:
             try:
                 body = fetch(url, timeout=TIMEOUT)
-                load_image(body)
+                with self._lock:  # one at a time: many large photos' pixels would fill the memory
+                    load_image(body)
                 with new_file(path) as partial:
                     partial.write_bytes(body)
                 return None
