@@ -18,7 +18,6 @@ from pathlib import Path
 
 from .atomic import new_file
 from .errors import DownloadError
-from .progress import track_bytes
 
 ARCHIVE_TIMEOUT = 60.0  # seconds without a byte
 PHOTO_TIMEOUT = 20.0  # seconds for one try
@@ -37,6 +36,8 @@ def is_url(text: str) -> bool:
 
 def download(url: str, folder: Path) -> Path:
     """Fetch url into folder under its own name, unless it is there already; raises DownloadError."""
+    from .progress import track_bytes  # here alone: what fetches photos has no progress to show, and needs no rich
+
     target = folder / Path(urllib.parse.urlparse(url).path).name
     if target.exists():
         return target

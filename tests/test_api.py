@@ -34,7 +34,7 @@ def test_every_error_has_the_same_root():
 
 
 def test_importing_loads_nothing_heavy():
-    assert loaded_after("import capexport, capexport.runtime, capexport.cli.main") == set()
+    assert loaded_after("import capexport, capexport.runtime, capexport.cli.main, capexport.download") == set()
 
 
 @pytest.mark.parametrize("to", ["onnx", "tflite"])
