@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 import capexport
-from capexport.captioner.datasets import load_flickr8k
+from capexport.captioner.datasets import load_dataset
 from capexport.evaluation.quality import score
 from capexport.progress import track
 
 
 def measure(data: str, bundle: str) -> dict[str, object]:
     """BLEU, CIDEr and what goes with them of one bundle on the dev photos."""
-    photos = load_flickr8k(data, "dev")
+    photos = load_dataset("flickr8k", data, "dev")
     captioner = capexport.load(bundle)
     candidates = {photo.path.name: captioner.caption(photo.path).text for photo in track(photos, len(photos), bundle)}
     references = {photo.path.name: photo.captions for photo in photos}

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import capexport
-from capexport.captioner.datasets import load_flickr8k
+from capexport.captioner.datasets import load_dataset
 from capexport.captioner.reference import reference
 from capexport.evaluation.parity import compare_all
 from capexport.progress import track
@@ -25,7 +25,7 @@ def photos_of(arguments: list[str]) -> list[Path]:
     photos: list[Path] = []
     for path in map(Path, arguments):
         if (path / "Flickr8k_text").is_dir():
-            photos += [photo.path for photo in load_flickr8k(path, "dev")[:DEV_PHOTOS]]
+            photos += [photo.path for photo in load_dataset("flickr8k", path, "dev", DEV_PHOTOS)]
         else:
             photos += sorted(path.glob("*.jpg")) if path.is_dir() else [path]
     return photos

@@ -52,6 +52,12 @@ def new_file(target: Path, force: bool = True) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def clear_partials(directory: Path) -> None:
+    """Remove what killed runs left half-written in a directory of new_file's."""
+    for partial in directory.glob(".*.part"):
+        partial.unlink(missing_ok=True)
+
+
 def _check_replaceable(target: Path, mark: str, force: bool) -> None:
     check_absent(target, force)
     if target.exists() and not (target / mark).is_file():

@@ -6,6 +6,7 @@ CapexportError
 ├── BundleError         a bundle that is damaged, incomplete or of another version
 ├── SourceError         a source captioner, or a live model, that cannot be read or exported
 ├── DataError           a data set that is missing, incomplete or malformed
+│   └── DownloadError   a file or photo that cannot be fetched
 ├── OptionError         options that do not exist or contradict each other
 ├── OutputError         an output that exists already or cannot be written
 └── MissingExtraError   an optional package that is not installed (an ImportError, too)
@@ -36,6 +37,15 @@ class SourceError(CapexportError):
 
 class DataError(CapexportError):
     """A data set that is missing, incomplete or malformed."""
+
+
+class DownloadError(DataError):
+    """A file or photo that cannot be fetched; `transient` where a later try may succeed."""
+
+    def __init__(self, url: str, reason: str, transient: bool = False) -> None:
+        super().__init__(f"{url} cannot be fetched: {reason}.")
+        self.reason = reason
+        self.transient = transient
 
 
 class OptionError(CapexportError):

@@ -33,8 +33,8 @@ def bar() -> Iterator[Progress]:
         yield progress
 
 
-def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
-    """Yield the items and show how many have gone by."""
+def track(items: Iterable[T], total: int | None, description: str) -> Iterator[T]:
+    """Yield the items and show how many have gone by, of how many if that is known."""
     with bar() as progress:
         task = progress.add_task(description, total=total, status="")
         for item in items:

@@ -1,20 +1,25 @@
-"""Shared pieces: a tiny captioner with random weights, its bundles, the shipped captioner, and the data set."""
+"""Shared pieces: a tiny captioner with random weights, its bundles, the shipped captioner, data sets, a web."""
 
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from capexport.bundle import Bundle
 from capexport.image import load_image
 from capexport.recipes import RECIPES
 from capexport.runtime.caption import Caption
 from capexport.shipped import sample_photos
+from tests.web import Web
 
 VARIANTS = [(to, recipe.name) for recipe in RECIPES.values() for to in recipe.formats]
+SCENES = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
 TINY_WORDS = ["", "[UNK]", "a", "[START]", "[END]", *(f"word{i}" for i in range(25))]
 
 
@@ -34,6 +39,14 @@ def made_caption(words: list[str], maps: tuple[int, int, int, int] = (2, 2, 7, 7
 @pytest.fixture(scope="session")
 def photos() -> list[Path]:
     return sample_photos()
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with Web() as running:
+        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield running
+        running.shutdown()
 
 
 @pytest.fixture(scope="session")
@@ -107,6 +120,28 @@ def shipped_bundles(shipped, tmp_path_factory) -> dict[tuple[str, str], Bundle]:
 
     root = tmp_path_factory.mktemp("shipped")
     return {(to, r): capexport.convert(shipped, root / f"{to}-{r}", to=to, recipe=r) for to, r in VARIANTS}
+
+
+@pytest.fixture
+def small_flickr8k(tmp_path) -> Path:
+    """18 train and 6 dev photos, each of one colour, which its five captions name."""
+    root = tmp_path / "flickr8k"
+    (root / "Flicker8k_Dataset").mkdir(parents=True)
+    (root / "Flickr8k_text").mkdir()
+    rng = np.random.default_rng(0)
+    lines, names = [], []
+    for i in range(24):
+        colour = list(SCENES)[i % 3]
+        name = f"{i:04d}_photo.jpg"
+        pixels = np.clip(np.array(SCENES[colour]) + rng.normal(0, 10, (80, 80, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(root / "Flicker8k_Dataset" / name)
+        texts = ["A {} wall .", "There is a {} wall", "the wall is {} !", "A plain {} colour", "{}"]
+        lines += [f"{name}#{k}\t{text.format(colour)}" for k, text in enumerate(texts)]
+        names.append(name)
+    (root / "Flickr8k_text/Flickr8k.token.txt").write_text("\n".join(lines) + "\n")
+    (root / "Flickr8k_text/Flickr_8k.trainImages.txt").write_text("\n".join(names[:18]) + "\n")
+    (root / "Flickr8k_text/Flickr_8k.devImages.txt").write_text("\n".join(names[18:]) + "\n")
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -29,12 +29,12 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_every_error_has_the_same_root():
     errors = [getattr(capexport, name) for name in capexport.__all__ if name.endswith("Error")]
-    assert len(errors) == 9
+    assert len(errors) == 10
     assert all(issubclass(error, capexport.CapexportError) for error in errors)
 
 
 def test_importing_loads_nothing_heavy():
-    assert loaded_after("import capexport, capexport.runtime, capexport.cli.main") == set()
+    assert loaded_after("import capexport, capexport.runtime, capexport.cli.main, capexport.download") == set()
 
 
 @pytest.mark.parametrize("to", ["onnx", "tflite"])

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from ..errors import DataError
 from ..image import Pixels
 from ..progress import bar
 
@@ -44,8 +45,12 @@ def distill(
     """Train the student in place; after each epoch a checkpoint goes to `out`, from which a later call resumes.
 
     photos  uint8 (count, height, width, 3) at the models' input size
+
+    Raises DataError for fewer photos than one batch has.
     """
     options = options or DistillationOptions()
+    if len(photos) < options.batch:
+        raise DataError(f"{len(photos)} photos do not fill a batch of {options.batch}; take more, or a smaller batch.")
     steps = len(photos) // options.batch
     student.trainable = True
     _set_momentum(student, options.momentum)

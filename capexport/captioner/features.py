@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from ..atomic import new_file
+from ..atomic import clear_partials, new_file
 from ..image import load_image
 from ..progress import track
 from .weights import encoder_variables, fingerprint
@@ -30,8 +30,7 @@ class FeatureCache:
         self._resize = resize
         self._photos = list(photos)
         self.directory = root / self._key()
-        for left_by_a_killed_run in self.directory.glob(".*.part"):
-            left_by_a_killed_run.unlink()
+        clear_partials(self.directory)
         self._shards = [self._open(number) for number in self._track(range(self._shard_count()))]
 
     def __len__(self) -> int:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from operator import length_hint
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from ..errors import SourceError
+from ..progress import track
 from ..vocabulary import BANNED
 
 BANNED_LOGIT = -1e9
@@ -112,14 +114,14 @@ class TokenOutput(tf_keras.layers.Layer):
         self.banned_tokens = tuple(banned_tokens)
         self.bias: np.ndarray | None = None  # (V,) float32
 
-    def adapt(self, labels: Iterable[np.ndarray]) -> tuple[float, float]:
-        """Set the bias to each token's log-probability among the labels; tokens not seen are banned, too.
+    def adapt(self, labels: Iterable[tf.Tensor | np.ndarray]) -> tuple[float, float]:
+        """Set the bias to each token's log-probability among batches of labels; tokens not seen are banned, too.
 
         Returns the entropy (nats a token) of a uniform and of this marginal distribution: what a model that
         knows nothing, and one that knows only how frequent words are, would have as its loss.
         """
         counter: Counter[int] = Counter()
-        for batch in labels:
+        for batch in track(labels, length_hint(labels) or None, "counting words"):
             counter.update(np.asarray(batch).reshape(-1).tolist())
         vocabulary = self.tokenizer.get_vocabulary()
         counts = np.zeros(len(vocabulary))

@@ -28,8 +28,9 @@ class Pairs:
             work / "features", captioner.feature_extractor, captioner.config.resize, [photo.path for photo in photos]
         )
 
-    def labels(self) -> np.ndarray:
-        return self.tokens[:, 1:].to_tensor().numpy()
+    def labels(self, size: int) -> tf.data.Dataset:
+        """The next tokens of every pair once, in order: batches of ids (B, T), zero-padded."""
+        return tf.data.Dataset.from_tensor_slices(self.tokens[:, 1:]).batch(size).map(lambda batch: batch.to_tensor())
 
     def batches(self, size: int, seed: int) -> tf.data.Dataset:
         """Shuffled, once over all: ((features (B, h, w, C), tokens (B, T)), next tokens (B, T)), zero-padded.

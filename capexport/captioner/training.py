@@ -85,14 +85,14 @@ def train(
     options, out = options or TrainingOptions(), Path(out)
     work = out / "training"
     new_figure(1, 1)  # that matplotlib is missing should be known now, not after the first epoch
-    _claim(
-        out, work, [dataclasses.asdict(config), dataclasses.asdict(options), fingerprint(encoder_variables(encoder))]
-    )
+    data = json.dumps([[(photo.path.name, photo.captions) for photo in part] for part in (train_photos, dev_photos)])
+    identity = fingerprint(encoder_variables(encoder), data.encode())
+    _claim(out, work, [dataclasses.asdict(config), dataclasses.asdict(options), identity])
     vocabulary = learn_vocabulary([text for photo in train_photos for text in photo.captions], config.vocabulary_size)
     config = dataclasses.replace(config, vocabulary_size=len(vocabulary))
     captioner = build_captioner(config, vocabulary, encoder)
     train_pairs, dev_pairs = Pairs(captioner, train_photos, work), Pairs(captioner, dev_photos, work)
-    uniform, marginal = captioner.output_layer.adapt([train_pairs.labels()])
+    uniform, marginal = captioner.output_layer.adapt(train_pairs.labels(options.batch))
     report(f"Uniform entropy: {uniform:.2f}")
     report(f"Marginal entropy: {marginal:.2f}")
     build_weights(captioner)
@@ -114,7 +114,8 @@ def _claim(out: Path, work: Path, identity: list[Any]) -> None:
         raise OutputError(f"{out} holds a finished captioner; choose another --out or remove it.")
     if path.exists() and path.read_text() != plan:
         raise OutputError(
-            f"{out} holds a training run with other options or another encoder; choose another --out or remove it."
+            f"{out} holds a training run with other options, photos or another encoder; "
+            "choose another --out or remove it."
         )
     if not path.exists() and out.exists() and any(out.iterdir()):
         raise OutputError(f"{out} exists already and is not a training run; choose another --out.")

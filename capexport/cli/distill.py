@@ -10,15 +10,15 @@ import numpy as np
 from ..atomic import check_absent, new_file
 from ..captioner.backbone import build_backbone
 from ..captioner.config import CaptionerConfig
-from ..captioner.datasets import load_flickr8k
 from ..captioner.distillation import DistillationOptions, distill
 from ..image import load_image
 from ..progress import track
+from .dataset import add_dataset_options, read_photos
 from .options import add_options, read_options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="DIR|URL", help="Flickr8k, as for train; only its photos")
+    add_dataset_options(parser, "train")
     parser.add_argument("--teacher-weights", default="imagenet", metavar="FILE", help="(default: imagenet)")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="resumed if it holds a run")
     parser.add_argument("--backbone", default=CaptionerConfig.backbone, metavar="S")
@@ -31,7 +31,7 @@ def run(parsed: argparse.Namespace) -> None:
     weights = parsed.out / "encoder.weights.h5"
     check_absent(weights, force=False)
     size = (parsed.image_size, parsed.image_size)
-    photos = load_flickr8k(parsed.data, "train")
+    photos = read_photos(parsed, "train")
     pixels = np.stack([load_image(photo.path, size) for photo in track(photos, len(photos), "reading photos")])
     teacher = build_backbone(parsed.backbone, size, parsed.teacher_weights)
     student = build_backbone(parsed.backbone, size, weights=None)

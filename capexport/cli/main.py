@@ -13,7 +13,7 @@ from ..errors import CapexportError
 COMMANDS = {
     "caption": "caption photos with a bundle",
     "convert": "export a captioner to ONNX or TFLite",
-    "train": "train a captioner on Flickr8k",
+    "train": "train a captioner on photos with captions",
     "distill": "train an encoder from scratch to imitate another",
     "recipes": "list formats and recipes",
 }

@@ -7,15 +7,13 @@ from pathlib import Path
 
 from ..captioner.backbone import build_backbone
 from ..captioner.config import CaptionerConfig
-from ..captioner.datasets import load_flickr8k
 from ..captioner.training import TrainingOptions, train
+from .dataset import add_dataset_options, read_photos
 from .options import add_options, read_options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", required=True, metavar="DIR|URL", help="Flickr8k: its folder, or where its two official zips are"
-    )
+    add_dataset_options(parser, "train", "dev")
     parser.add_argument(
         "--encoder-weights",
         default="imagenet",
@@ -33,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> None:
     config = read_options(CaptionerConfig, parsed, image_size=(parsed.image_size, parsed.image_size))
     options = read_options(TrainingOptions, parsed)
-    train_photos, dev_photos = (load_flickr8k(parsed.data, split) for split in ("train", "dev"))
+    train_photos, dev_photos = (read_photos(parsed, split) for split in ("train", "dev"))
     encoder = build_backbone(config.backbone, config.image_size, parsed.encoder_weights)
     train(config, encoder, train_photos, dev_photos, parsed.out, options, initial=parsed.init)
     print(f"{parsed.out}: a captioner; next: capexport convert {parsed.out} --to onnx")

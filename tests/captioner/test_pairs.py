@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from capexport.captioner.datasets import load_flickr8k
+from capexport.captioner.datasets import load_dataset
 from capexport.captioner.features import FeatureCache
 from capexport.captioner.pairs import Pairs
 
 
 @pytest.fixture
 def pairs(tiny, small_flickr8k, tmp_path):
-    return Pairs(tiny, load_flickr8k(small_flickr8k, "train"), tmp_path)
+    return Pairs(tiny, load_dataset("flickr8k", small_flickr8k, "train"), tmp_path)
 
 
 def rows(batches):

@@ -10,7 +10,7 @@ import tf_keras
 import capexport
 from capexport.captioner.backbone import build_backbone
 from capexport.captioner.config import CaptionerConfig
-from capexport.captioner.datasets import load_flickr8k
+from capexport.captioner.datasets import load_dataset
 from capexport.captioner.distillation import DistillationOptions, distill
 from capexport.captioner.history import Epoch, History
 from capexport.captioner.training import TrainingOptions, train
@@ -27,7 +27,7 @@ def encoder(lively_encoder):
 
 @pytest.fixture
 def data(small_flickr8k):
-    return load_flickr8k(small_flickr8k, "train"), load_flickr8k(small_flickr8k, "dev")
+    return load_dataset("flickr8k", small_flickr8k, "train"), load_dataset("flickr8k", small_flickr8k, "dev")
 
 
 def test_training_learns_reports_and_keeps_the_best(encoder, data, tmp_path):
@@ -72,6 +72,8 @@ def test_nothing_is_overwritten(encoder, data, tmp_path):
     (out / "config.json").unlink()
     with pytest.raises(OutputError, match="other options"):
         train(CONFIG, encoder, *data, out, OPTIONS)
+    with pytest.raises(OutputError, match="photos"):
+        train(CONFIG, encoder, data[0][:-1], data[1], out, quick)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/letter.txt").write_text("dear")
     with pytest.raises(OutputError, match="not a training run"):

@@ -5,7 +5,7 @@ import pytest
 
 import capexport
 from capexport import load_image
-from capexport.captioner.datasets import load_flickr8k
+from capexport.captioner.datasets import load_dataset
 from capexport.captioner.reference import reference
 from capexport.evaluation.parity import compare, compare_all
 from capexport.parity_vectors import unpack
@@ -33,7 +33,7 @@ def crop_references(shipped, photos):
 
 @pytest.fixture(scope="module")
 def dev_references(shipped, flickr8k):
-    return [reference(shipped, load_image(photo.path)) for photo in load_flickr8k(flickr8k, "dev")[:COUNT]]
+    return [reference(shipped, load_image(photo.path)) for photo in load_dataset("flickr8k", flickr8k, "dev", COUNT)]
 
 
 def check_fp32(parity):

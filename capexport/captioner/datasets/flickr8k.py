@@ -1,4 +1,4 @@
-"""Photos with their captions: Flickr8k (Hodosh, Young and Hockenmaier, 2013) in its official layout."""
+"""Flickr8k (Hodosh, Young and Hockenmaier, 2013) in its official layout."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import urllib.parse
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DataError
-from .download import download
+from ...download import download, is_url
+from ...errors import DataError
+from .base import CaptionedPhoto, checked_caption, checked_photo, numbered_lines, of_split
 
 SPLIT_FILES = {
     "train": "Flickr_8k.trainImages.txt",
@@ -21,18 +21,10 @@ SPLIT_FILES = {
 PHOTO_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset")
 ARCHIVES = ("Flickr8k_Dataset.zip", "Flickr8k_text.zip")
 CAPTION_FILE = "Flickr8k.token.txt"
-_CAPTION_LINE = re.compile(r"(?P<name>[^\t#]+)#\d+\t(?P<caption>.*\S.*)")
+_CAPTION_LINE = re.compile(r"(?P<name>[^\t#]+)#\d+\t(?P<caption>.*)")
 
 
-@dataclass(frozen=True)
-class CaptionedPhoto:
-    """A photo's path and its captions, as people wrote them."""
-
-    path: Path
-    captions: tuple[str, ...]
-
-
-def load_flickr8k(data: str | Path, split: str, workspace: Path | None = None) -> list[CaptionedPhoto]:
+def load_flickr8k(data: str, split: str, workspace: Path | None = None) -> list[CaptionedPhoto]:
     """The photos of one split, "train", "dev" or "test", in the order of the split's file.
 
     data       the unpacked data set, a folder or URL that holds its two official zips, or both zips' paths or
@@ -41,36 +33,26 @@ def load_flickr8k(data: str | Path, split: str, workspace: Path | None = None) -
 
     Raises DataError for anything missing or malformed.
     """
-    if split not in SPLIT_FILES:
-        raise DataError(f"There is no split {split!r}; there are: {', '.join(SPLIT_FILES)}.")
-    root = _unpacked(str(data), workspace)
+    split_file = of_split(split, SPLIT_FILES)
+    root = _unpacked(data, workspace)
     captions = _read_captions(_find(root, CAPTION_FILE))
-    photos = _photo_folder(root)
-    names = _find(root, SPLIT_FILES[split]).read_text(encoding="utf-8").split()
-    return [_captioned_photo(photos / name, captions) for name in names]
-
-
-def _captioned_photo(path: Path, captions: dict[str, list[str]]) -> CaptionedPhoto:
-    if not path.is_file():
-        raise DataError(f"A photo of the data set is missing: {path}.")
-    if path.name not in captions:
-        raise DataError(f"The photo {path} has no caption in {CAPTION_FILE}.")
-    return CaptionedPhoto(path, tuple(captions[path.name]))
+    folder = _photo_folder(root)
+    photos = []
+    for where, line in numbered_lines(_find(root, split_file)):
+        name = line.strip()
+        if name not in captions:
+            raise DataError(f"{where}: the photo {name} has no caption in {CAPTION_FILE}.")
+        photos.append(CaptionedPhoto(checked_photo(folder / name, where), tuple(captions[name])))
+    return photos
 
 
 def _read_captions(path: Path) -> dict[str, list[str]]:
     captions = defaultdict(list)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: {error}.") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for where, line in numbered_lines(path):
         match = _CAPTION_LINE.fullmatch(line)
         if match is None:
-            raise DataError(f"{path}, line {number}: expected 'NAME.jpg#K<TAB>caption', found {line[:80]!r}.")
-        captions[match["name"]].append(match["caption"])
+            raise DataError(f"{where}: expected 'NAME.jpg#K<TAB>caption', found {line[:80]!r}.")
+        captions[match["name"]].append(checked_caption(match["caption"], where))
     return captions
 
 
@@ -98,7 +80,7 @@ def _unpacked(data: str, workspace: Path | None) -> Path:
         workspace = workspace or folder
     elif data.endswith(".zip"):
         archives = data.split(",")
-    elif _is_url(data):
+    elif is_url(data):
         archives = [f"{data.rstrip('/')}/{name}" for name in ARCHIVES]
     else:
         raise DataError(f"There is no data set at {data}.")
@@ -113,7 +95,7 @@ def _unpack(archive: str, target: Path) -> None:
     if mark.exists():
         return
     target.mkdir(parents=True, exist_ok=True)
-    path = download(archive, target) if _is_url(archive) else Path(archive)
+    path = download(archive, target) if is_url(archive) else Path(archive)
     try:
         with zipfile.ZipFile(path) as zipped:
             zipped.extractall(target)
@@ -122,7 +104,3 @@ def _unpack(archive: str, target: Path) -> None:
     except zipfile.BadZipFile as error:
         raise DataError(f"{path} is not a whole zip archive ({error}); fetch it again.") from error
     mark.touch()
-
-
-def _is_url(text: str) -> bool:
-    return urllib.parse.urlparse(text).scheme in ("http", "https")

@@ -1,0 +1,68 @@
+"""What all data sets share: the record they give, and readings and checks whose errors say where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from ...errors import DataError
+
+
+@dataclass(frozen=True)
+class CaptionedPhoto:
+    """A photo's path and its captions, as people wrote them."""
+
+    path: Path
+    captions: tuple[str, ...]
+
+
+def of_split(split: str, choices: Mapping[str, str]) -> str:
+    """What the data set has for the split; raises DataError if it has no such split."""
+    if split not in choices:
+        raise DataError(f"There is no split {split!r}; there are: {', '.join(choices)}.")
+    return choices[split]
+
+
+@contextmanager
+def open_text(path: Path, newline: str | None = None) -> Iterator[TextIO]:
+    """A file of UTF-8 text, open for reading; raises DataError where it cannot be read."""
+    try:
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            yield file
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: {error}.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a text file that are not blank, each after its place: ("FILE, line 3", line)."""
+    with open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield f"{path}, line {number}", line.rstrip("\n")
+
+
+def checked_photo(path: Path, where: str) -> Path:
+    """The path, if there is a file; raises DataError."""
+    try:
+        exists = path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        exists = False
+    if not exists:
+        raise DataError(f"{where}: the photo {path} is missing.")
+    return path
+
+
+def checked_caption(text: object, where: str) -> str:
+    """The caption with spaces for what no vocabulary can hold (control characters, no-break spaces and the like).
+
+    Raises DataError if it is not text or nothing is left of it.
+    """
+    caption = "".join(sign if sign.isprintable() else " " for sign in text) if isinstance(text, str) else ""
+    if not caption.strip():
+        raise DataError(f"{where}: expected a caption, found {text!r:.80}.")
+    return caption
