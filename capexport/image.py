@@ -9,7 +9,7 @@ import io
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .errors import ImageError, OptionError
 
 Pixels = NDArray[np.uint8]
-Photo = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A binary file or the like."""
+
+    def read(self) -> bytes:
+        """All of its bytes."""
+
+
+Photo = str | os.PathLike[str] | bytes | Readable | Image.Image | NDArray[Any]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MIN_SIDE = 8
@@ -28,8 +38,8 @@ MAX_PIXELS = 178_956_970  # Pillow's own bound against decompression bombs
 def load_image(photo: Photo, size: tuple[int, int] = (224, 224), resize: str = "bilinear-antialias") -> Pixels:
     """Read a photo and return its pixels: uint8, RGB, (height, width, 3).
 
-    photo   a path, the bytes of a JPEG, PNG, WebP, BMP or GIF file, a PIL image, or a uint8 array
-            (H, W), (H, W, 3) or (H, W, 4)
+    photo   the path or bytes of a JPEG, PNG, WebP, BMP or GIF file, such a file opened in binary mode, a PIL image,
+            or a uint8 array (H, W), (H, W, 3) or (H, W, 4)
     size    (height, width) in pixels; the aspect ratio is not kept, as in the tutorial
     resize  one of RESIZERS
 
@@ -48,8 +58,10 @@ def read_photo(photo: Photo) -> Image.Image:
         return _flatten(_checked_size(photo, name))
     if isinstance(photo, np.ndarray):
         return _flatten(_checked_size(_from_array(photo), name))
+    if not isinstance(photo, str | bytes | os.PathLike | Readable):
+        raise ImageError(f"A photo is a path, bytes, a binary file, a PIL image or an array, not {photo!r:.80}.")
     try:
-        return _decode(photo, name)
+        return _decode(photo.read() if isinstance(photo, Readable) else photo, name)
     except FileNotFoundError as error:
         raise ImageError(f"There is no photo at {name}.") from error
     except UnidentifiedImageError as error:
@@ -106,7 +118,7 @@ def _name(photo: Photo) -> str:
         return f"The photo ({len(photo)} bytes)"
     if isinstance(photo, str | os.PathLike):
         return str(photo)
-    return "The photo"
+    return str(getattr(photo, "name", "The photo"))
 
 
 def _bilinear(image: Image.Image, size: tuple[int, int]) -> Pixels:

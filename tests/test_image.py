@@ -176,3 +176,18 @@ def test_any_damage_to_a_photo_is_an_image_error_or_pixels(data):
         assert load_image(bytes(photo[:cut]), (16, 16)).shape == (16, 16, 3)
     except ImageError as error:
         assert str(error)
+
+
+def test_a_binary_file(photos):
+    with photos[0].open("rb") as file:
+        np.testing.assert_array_equal(load_image(file), load_image(photos[0]))
+    with pytest.raises(ImageError, match=r"letter\.txt is not a photo"):
+        file = io.BytesIO(b"dear")
+        file.name = "letter.txt"
+        load_image(file)
+
+
+@pytest.mark.parametrize("thing", [None, 7, ["a.jpg"]])
+def test_what_is_no_form_of_a_photo(thing):
+    with pytest.raises(ImageError, match="A photo is a path"):
+        load_image(thing)

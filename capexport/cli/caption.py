@@ -6,11 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..atomic import check_absent
-from ..errors import ImageError, OptionError
+from ..download import fetch, is_url
+from ..errors import DownloadError, ImageError, OptionError
+from ..image import Photo
 from ..runtime.caption import Caption
 from ..runtime.captioner import Captioner, OnError, load
 from ..runtime.options import DecodingOptions
@@ -19,7 +22,7 @@ from .options import add_options, read_options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, BMP or GIF")
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, BMP or GIF, a file or a URL")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="(default: the captioner that ships)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine (default: its own choice)")
     parser.add_argument("--batch", type=int, default=16, metavar="N", help="photos captioned together (default: 16)")
@@ -44,27 +47,45 @@ def run(parsed: argparse.Namespace) -> int:
         raise OptionError("--stream prints words alone; leave out --json, --attention and --attention-html.")
     for picture in filter(None, pictures):
         check_absent(picture, parsed.force)
+    photos = [_WebPhoto(name) if is_url(name) else name for name in parsed.photos]
     captioner = load(parsed.bundle or default_bundle(), threads=parsed.threads)
     if parsed.stream:
-        return _stream(captioner, parsed.photos, options)
+        return _stream(captioner, photos, options)
     on_error: OnError = "raise" if len(parsed.photos) == 1 else "skip"
-    results = captioner.caption_each(parsed.photos, options, batch=parsed.batch, on_error=on_error)
+    results = captioner.caption_each(photos, options, batch=parsed.batch, on_error=on_error)
     failures = 0
-    for photo, result in zip(parsed.photos, results, strict=True):
+    for name, photo, result in zip(parsed.photos, photos, results, strict=True):
         if isinstance(result, Caption):
             _show_attention(photo, result, parsed)
         if parsed.json:
-            print(json.dumps({"path": photo, **_row(result), "bundle": str(captioner.bundle.directory)}), flush=True)
+            print(json.dumps({"path": name, **_row(result), "bundle": str(captioner.bundle.directory)}), flush=True)
         elif isinstance(result, ImageError):
             print(f"capexport: {result}", file=sys.stderr)
         else:
             for caption in (result, *result.alternatives):
-                print(caption.text if len(parsed.photos) == 1 else f"{photo}: {caption.text}", flush=True)
+                print(caption.text if len(parsed.photos) == 1 else f"{name}: {caption.text}", flush=True)
         failures += isinstance(result, ImageError)
     return 2 if failures else 0
 
 
-def _show_attention(photo: str, caption: Caption, parsed: argparse.Namespace) -> None:
+class _WebPhoto:
+    """A photo at a URL, fetched once, when it is read."""
+
+    def __init__(self, url: str) -> None:
+        self.name = url
+
+    def read(self) -> bytes:
+        return self._body
+
+    @cached_property
+    def _body(self) -> bytes:
+        try:
+            return fetch(self.name)
+        except DownloadError as error:
+            raise ImageError(str(error)) from error
+
+
+def _show_attention(photo: Photo, caption: Caption, parsed: argparse.Namespace) -> None:
     which = {"layer": parsed.layer, "head": parsed.head, "force": parsed.force}
     if parsed.attention:
         from ..plot import draw_attention
@@ -76,7 +97,7 @@ def _show_attention(photo: str, caption: Caption, parsed: argparse.Namespace) ->
         write_attention_page(photo, caption, parsed.attention_html, **which)
 
 
-def _stream(captioner: Captioner, photos: Sequence[str], options: DecodingOptions) -> int:
+def _stream(captioner: Captioner, photos: Sequence[Photo], options: DecodingOptions) -> int:
     for photo in photos:
         for position, word in enumerate(captioner.stream(photo, options)):
             print(f" {word}" if position else word, end="", flush=True)
