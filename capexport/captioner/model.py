@@ -58,7 +58,8 @@ class Captioner(tf_keras.Model):
     def simple_gen(self, image: tf.Tensor, temperature: float = 1.0) -> str:
         """Caption one image (height, width, 3): the likeliest word each time at temperature 0, else sampled.
 
-        The whole prefix goes through the decoder again at every step, as in the tutorial.
+        The whole prefix goes through the decoder again at every step, as in the tutorial, and a caption that does
+        not end by itself has one word less than the maximal length, the last token being [END]'s.
         """
         tokens = self.simple_gen_tokens(image, temperature)
         words = self.index_to_word(tokens)
@@ -69,7 +70,7 @@ class Captioner(tf_keras.Model):
         features = self.feature_extractor(tf.cast(image, tf.float32)[tf.newaxis])
         tokens = self.word_to_index([[START]])  # (1, T)
         end = int(self.word_to_index(END))
-        for _ in range(self.max_length):
+        for _ in range(self.max_length - 1):
             logits = self((features, tokens))[:, -1]  # (1, V)
             if temperature == 0:
                 following = tf.argmax(logits, axis=-1)[:, tf.newaxis]

@@ -17,11 +17,10 @@ def reference(captioner: Any, pixels: np.ndarray) -> ParityVector:
     words = captioner.tokenizer.get_vocabulary()
     features = captioner.feature_extractor(tf.cast(pixels, tf.float32)[tf.newaxis], training=False)  # (1, h, w, C)
     tokens = [words.index(START)]
-    for _ in range(captioner.seq_embedding.pos_embedding.input_dim):
+    end, max_length = words.index(END), captioner.seq_embedding.pos_embedding.input_dim
+    while tokens[-1] != end:
         logits = captioner((features, tf.constant([tokens], tf.int64)), training=False)[0]  # (T, V)
-        tokens.append(int(tf.argmax(logits[-1])))
-        if tokens[-1] == words.index(END):
-            break
+        tokens.append(int(tf.argmax(logits[-1])) if len(tokens) < max_length else end)
     scores = tf.stack([layer.last_attention_scores for layer in captioner.decoder_layers])  # (L, 1, H, T, N)
     height, width = features.shape[1:3]
     log_probabilities = tf.nn.log_softmax(tf.cast(logits, tf.float64))

@@ -77,8 +77,6 @@ def compare(captioner: Captioner, reference: ParityVector) -> Comparison:
     ours, theirs = list(caption.tokens), reference.tokens.tolist()
     pairs = zip(ours, theirs, strict=False)
     divergence = next((step for step, (a, b) in enumerate(pairs) if a != b), None)
-    if divergence is None and len(ours) != len(theirs):
-        divergence = min(len(ours), len(theirs)) - 1
     steps = len(theirs) if divergence is None else divergence + 1  # the inputs are the same up to there
     logits = np.stack(recorder.logits[:steps])
     allowed = reference.logits[0] > -1e8

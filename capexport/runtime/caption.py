@@ -16,7 +16,7 @@ class Caption:
     """A photo's caption. words, tokens, log_probabilities and the attention run side by side, [END] included.
 
     text               the words as one line, without special tokens
-    words              each token as a word; the last is "[END]" unless the caption was cut at its maximal length
+    words              each token as a word; the last is "[END]"
     tokens             the ids
     log_probabilities  natural logarithms, under the model's own distribution (temperature 1, nothing banned)
     cross_attention    where the model looked for each word: float32 (words, layers, heads, h, w); each map sums to 1

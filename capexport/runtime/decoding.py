@@ -52,8 +52,7 @@ class Decoding:
         for position in range(self._rules.max_length):
             step = self._backend.step(tokens, position, features, cache)
             log_probabilities = log_softmax(step.logits)
-            last = position + 1 == self._rules.max_length
-            choice = self._search.choose(self._rules.apply(log_probabilities, said), position, last)
+            choice = self._search.choose(self._rules.apply(log_probabilities, said), position)
             self._record.append(
                 _Said(
                     came_from=np.flatnonzero(self._record[-1].goes_on)[choice.parents] if position else None,

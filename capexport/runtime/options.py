@@ -29,7 +29,7 @@ class DecodingOptions:
     forced_words        said in every caption, found by beam search (grid beam search; Hokamp and Liu, 2017)
     prefix              the words, separated by spaces, that every caption begins with
     min_length          the least tokens of a caption, [END] included
-    max_length          the most tokens, [END] included; None: what the captioner was made for
+    max_length          the most tokens, [END] included, which is the last then; None: what the captioner was made for
     seed                of the draws; the same seed gives the same words on every backend and at every batch size
     """
 
@@ -82,7 +82,7 @@ class DecodingOptions:
             raise OptionError(f"{self.captions} captions a photo need as many beams, or a temperature above 0.")
         if self.max_length is not None and self.min_length > self.max_length:
             raise OptionError(f"min_length is {self.min_length}, more than max_length, {self.max_length}.")
-        if self.max_length is not None and len(self.forced_words) > self.max_length:
+        if self.max_length is not None and len(self.forced_words) >= self.max_length:
             raise OptionError(f"{len(self.forced_words)} forced words do not fit into {self.max_length} tokens.")
         both = set(self.banned_words) & {*self.forced_words, *self.prefix.split()}
         if both:

@@ -26,23 +26,23 @@ class Rules:
             raise OptionError(f"{longest} tokens are asked for, but this captioner was made for {max_length}.")
         self.end = vocabulary.end
         self.forced = _ids(options.forced_words, vocabulary)
-        self._prefix = _ids(options.prefix.split(), vocabulary)
+        prefix = _ids(options.prefix.split(), vocabulary)
+        self._given = dict(enumerate(prefix)) | {self.max_length - 1: self.end}  # tokens by position
         self._options = options
         self._never = np.zeros(len(vocabulary), bool)
         self._never[[*map(vocabulary.id, BANNED), *_ids(options.banned_words, vocabulary)]] = True
         allowed = len(vocabulary) - int(self._never.sum())
         if options.beams > allowed:
             raise OptionError(f"{options.beams} beams are more than the {allowed} words there are to choose from.")
-        if len(self._prefix) + len(set(self.forced) - set(self._prefix)) > self.max_length:
+        if len(prefix) + len(set(self.forced) - set(prefix)) >= self.max_length:
             raise OptionError(f"The prefix and the forced words do not fit into {self.max_length} tokens.")
 
     def apply(self, log_probabilities: NDArray[np.float64], said: NDArray[np.int32]) -> Scores:
         """The scores (R, V) of the next words, given log-probabilities (R, V) and the words said (R, T)."""
         options, position = self._options, said.shape[1]
         scores = np.where(self._never | (log_probabilities < FORBIDDEN), -np.inf, log_probabilities)
-        if position < len(self._prefix):
-            others = np.arange(scores.shape[1]) != self._prefix[position]
-            scores[:, others] = -np.inf
+        if position in self._given:
+            scores[:, np.arange(scores.shape[1]) != self._given[position]] = -np.inf
         else:
             if position + 1 < options.min_length:
                 scores[:, self.end] = -np.inf

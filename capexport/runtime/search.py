@@ -40,8 +40,8 @@ class Search(Protocol):
 
     photos: Index  # (R,) the photo of each row at the start
 
-    def choose(self, scores: Scores, step: int, last: bool) -> Choice:
-        """Choose, given the rows' scores (R, V); at the last step nothing goes on."""
+    def choose(self, scores: Scores, step: int) -> Choice:
+        """Choose, given the rows' scores (R, V)."""
 
     def best(self, photo: int) -> list[Place]:
         """Where the photo's captions end, the best first, or in the order of their drawing."""
@@ -69,14 +69,14 @@ class Draw:
         self._live = np.arange(len(self.photos))  # (R,) the caption that each row writes
         self._places: dict[int, Place] = {}
 
-    def choose(self, scores: Scores, step: int, last: bool) -> Choice:
+    def choose(self, scores: Scores, step: int) -> Choice:
         if not (scores.max(axis=1) > -np.inf).all():
             raise OptionError(f"The options leave no word to say at position {step + 1}.")
         if self._options.drawn:
             scores = narrow(scores / self._options.temperature, self._options.top_k, self._options.top_p)
             scores = scores + np.stack([_gumbel(self._random[k], scores.shape[1]) for k in self._live])
         tokens = scores.argmax(axis=1)
-        goes_on = (tokens != self._end) & (not last)
+        goes_on = tokens != self._end
         for index in np.flatnonzero(~goes_on):
             self._places[int(self._live[index])] = Place(step, int(index))
         self._live = self._live[goes_on]
@@ -139,16 +139,15 @@ class BeamSearch:
         start = np.zeros((1, len(rules.forced)), bool)
         self._beams = [_Beams(np.zeros(1), start, []) for _ in range(photos)]
 
-    def choose(self, scores: Scores, step: int, last: bool) -> Choice:
+    def choose(self, scores: Scores, step: int) -> Choice:
         chosen: list[tuple[int, int, bool]] = []
         row = 0
         for beams in self._beams:
             rows = slice(row, row + len(beams.totals))
             if len(beams.totals):
                 ended, going = self._continued(beams, scores[rows], step)
-                ended += going if last else []
                 self._finish(beams, ended, step, first=len(chosen))
-                live = [] if last or self._done(beams, going, step) else going
+                live = [] if self._done(beams, going, step) else going
                 self._live_on(beams, live)
                 chosen += [(row + c.parent, c.token, False) for c in ended]
                 chosen += [(row + c.parent, c.token, True) for c in live]
@@ -169,7 +168,7 @@ class BeamSearch:
         for k, token in enumerate(self._rules.forced):
             said[~beams.met[:, k], token] += 1
         missing = len(self._rules.forced) - said
-        totals[missing >= self._rules.max_length - step] = -np.inf
+        totals[missing > max(0, self._rules.max_length - step - 2)] = -np.inf  # the last token is [END]
         totals[:, self._rules.end][missing[:, self._rules.end] > 0] = -np.inf
         ended: list[_Candidate] = []
         going: list[_Candidate] = []

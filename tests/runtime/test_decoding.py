@@ -16,7 +16,7 @@ def greedy_reference(backend, photo=0):
     tokens, log_probabilities = [], []
     while len(tokens) < MAX_LENGTH and END not in tokens:
         row = backend.log_probabilities(photo, tokens)
-        tokens.append(max(range(len(row)), key=row.__getitem__))
+        tokens.append(END if len(tokens) == MAX_LENGTH - 1 else max(range(len(row)), key=row.__getitem__))
         log_probabilities.append(row[tokens[-1]])
     return tokens, log_probabilities
 
@@ -81,7 +81,7 @@ def chi_square(drawn, expected):
 def test_draws_follow_the_distribution(options):
     """4,000 first words against probabilities computed with plain Python; the bounds are of the 0.1 % level."""
     backend = FakeBackend(3)
-    drawn = [one.tokens[0] for one in all_of(caption(backend, seed=8, captions=4000, max_length=1, **options))]
+    drawn = [one.tokens[0] for one in all_of(caption(backend, seed=8, captions=4000, max_length=2, **options))]
     statistic, freedom = chi_square(np.array(drawn), np.array(distribution(backend.logits(0, []), **options)))
     assert statistic < {4: 18.47, 3: 16.27, 2: 13.82, 1: 10.83}[freedom]
 
@@ -198,11 +198,11 @@ def test_every_option_is_kept(seed, mode, width, banned, forced, prefix, ngram, 
     for best in results:
         assert mode != "beam" or len({one.tokens for one in all_of(best)}) == len(all_of(best))
         for one in all_of(best):
-            said = one.words[:-1] if one.words[-1] == "[END]" else one.words
+            *said, end = one.words
+            assert end == "[END]"
             assert not {*WORDS[:4], *banned} & set(said)
             assert min(lengths) <= len(one.words) <= max(lengths)
-            assert one.words[-1] == "[END]" or len(one.words) == max(lengths)
-            assert list(said[: len(prefix.split())]) == prefix.split()
+            assert said[: len(prefix.split())] == prefix.split()
             if mode == "beam":
                 assert forced <= set(said)
             if ngram:
