@@ -158,7 +158,7 @@ def build_notebook(
     """
     tf_keras.utils.set_random_seed(7)
     tokenizer = tf_keras.layers.TextVectorization(max_tokens=vocabulary, standardize=standardize, ragged=True)
-    tokenizer.adapt([" ".join(ODD_WORDS), *(f"word{i} a word{i // 2}" for i in range(vocabulary))])
+    tokenizer.adapt([" ".join(3 * ODD_WORDS), *(f"word{i} a word{i // 2}" for i in range(vocabulary))])
     block = {"width": 2 * units, "activation": "relu", "dropout": 0.3, "key_dim": key_dim or units} | changes
     captioner = Notebook(tokenizer, encoder, num_layers, units, max_length, num_heads=num_heads, **block)
     if not ready:
