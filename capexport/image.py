@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import ImageError, OptionError
+from .jpeg import decode_fast
 
 Pixels = NDArray[np.uint8]
 Photo = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
@@ -31,25 +32,25 @@ def load_image(photo: Photo, size: tuple[int, int] = (224, 224), resize: str = "
     photo   a path, the bytes of a JPEG, PNG, WebP, BMP or GIF file, a PIL image, or a uint8 array
             (H, W), (H, W, 3) or (H, W, 4)
     size    (height, width) in pixels; the aspect ratio is not kept, as in the tutorial
-    resize  one of RESIZERS
+    resize  one of RESIZERS; "bilinear" loads a photo as the tutorial does, with TensorFlow's pixels of a JPEG file
 
     EXIF orientation is applied and transparency is laid over white. Raises ImageError for anything that is
     not a readable photo, OptionError for an unknown resizer.
     """
     if resize not in RESIZERS:
         raise OptionError(f"Unknown resizer {resize!r}; there are: {', '.join(RESIZERS)}.")
-    return RESIZERS[resize](_rgb(photo), size)
+    return RESIZERS[resize](_rgb(photo, as_tensorflow=resize == "bilinear"), size)
 
 
-def _rgb(photo: Photo) -> Image.Image:
-    """The photo as an upright RGB image of its own size."""
+def _rgb(photo: Photo, as_tensorflow: bool) -> Image.Image:
+    """The photo as an upright RGB image of its own size; JPEG files decoded to TensorFlow's pixels, or Pillow's."""
     name = _name(photo)
     if isinstance(photo, Image.Image):
         return _flatten(_checked_size(photo, name))
     if isinstance(photo, np.ndarray):
         return _flatten(_checked_size(_from_array(photo), name))
     try:
-        return _decode(photo, name)
+        return _decode(photo, name, as_tensorflow)
     except FileNotFoundError as error:
         raise ImageError(f"There is no photo at {name}.") from error
     except UnidentifiedImageError as error:
@@ -60,12 +61,12 @@ def _rgb(photo: Photo) -> Image.Image:
         raise ImageError(f"{name} cannot be read: {error}.") from error
 
 
-def _decode(photo: str | os.PathLike[str] | bytes, name: str) -> Image.Image:
+def _decode(photo: str | os.PathLike[str] | bytes, name: str, as_tensorflow: bool) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is checked below
         with Image.open(io.BytesIO(photo) if isinstance(photo, bytes) else photo, formats=FORMATS) as image:
             _checked_size(image, name)
-            return _flatten(image)
+            return _flatten(decode_fast(image) if as_tensorflow else image)
 
 
 def _checked_size(image: Image.Image, name: str) -> Image.Image:
