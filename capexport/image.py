@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import ImageError, OptionError
+from .jpeg import decode_fast
 
 Pixels = NDArray[np.uint8]
 
@@ -41,18 +42,21 @@ def load_image(photo: Photo, size: tuple[int, int] = (224, 224), resize: str = "
     photo   the path or bytes of a JPEG, PNG, WebP, BMP or GIF file, such a file opened in binary mode, a PIL image,
             or a uint8 array (H, W), (H, W, 3) or (H, W, 4)
     size    (height, width) in pixels; the aspect ratio is not kept, as in the tutorial
-    resize  one of RESIZERS
+    resize  one of RESIZERS; "bilinear" loads a photo as the tutorial does, with TensorFlow's pixels of a JPEG file
 
     EXIF orientation is applied and transparency is laid over white. Raises ImageError for anything that is
     not a readable photo, OptionError for an unknown resizer.
     """
     if resize not in RESIZERS:
         raise OptionError(f"Unknown resizer {resize!r}; there are: {', '.join(RESIZERS)}.")
-    return RESIZERS[resize](read_photo(photo), size)
+    return RESIZERS[resize](read_photo(photo, as_tensorflow=resize == "bilinear"), size)
 
 
-def read_photo(photo: Photo) -> Image.Image:
-    """The photo, in any form load_image takes, as an upright RGB image of its own size; raises ImageError."""
+def read_photo(photo: Photo, as_tensorflow: bool = False) -> Image.Image:
+    """The photo, in any form load_image takes, as an upright RGB image of its own size; raises ImageError.
+
+    as_tensorflow  JPEG files decoded to TensorFlow's pixels, which are a little off Pillow's
+    """
     name = _name(photo)
     if isinstance(photo, Image.Image):
         return _flatten(_checked_size(photo, name))
@@ -61,7 +65,7 @@ def read_photo(photo: Photo) -> Image.Image:
     if not isinstance(photo, str | bytes | os.PathLike | Readable):
         raise ImageError(f"A photo is a path, bytes, a binary file, a PIL image or an array, not {photo!r:.80}.")
     try:
-        return _decode(photo.read() if isinstance(photo, Readable) else photo, name)
+        return _decode(photo.read() if isinstance(photo, Readable) else photo, name, as_tensorflow)
     except FileNotFoundError as error:
         raise ImageError(f"There is no photo at {name}.") from error
     except UnidentifiedImageError as error:
@@ -72,12 +76,12 @@ def read_photo(photo: Photo) -> Image.Image:
         raise ImageError(f"{name} cannot be read: {error}.") from error
 
 
-def _decode(photo: str | os.PathLike[str] | bytes, name: str) -> Image.Image:
+def _decode(photo: str | os.PathLike[str] | bytes, name: str, as_tensorflow: bool) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is checked below
         with Image.open(io.BytesIO(photo) if isinstance(photo, bytes) else photo, formats=FORMATS) as image:
             _checked_size(image, name)
-            return _flatten(image)
+            return _flatten(decode_fast(image) if as_tensorflow else image)
 
 
 def _checked_size(image: Image.Image, name: str) -> Image.Image:

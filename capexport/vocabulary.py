@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,18 @@ from .errors import VocabularyError
 
 PAD, UNKNOWN, START, END = "", "[UNK]", "[START]", "[END]"
 BANNED = (PAD, UNKNOWN, START)  # never generated
+
+
+def _harmful(char: str) -> bool:
+    """Whether a character ends a word or a line, steers a terminal, turns text around or is none (a surrogate).
+
+    Others that print nothing, such as the joiners inside emoji, are part of the words of real captions.
+    """
+    return (
+        char == " "
+        or unicodedata.category(char) in ("Cc", "Zl", "Zp", "Cs")
+        or (unicodedata.bidirectional(char) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
+    )
 
 
 @dataclass(frozen=True)
@@ -32,7 +45,7 @@ class Vocabulary:
         if len(self._ids) != len(self.words):
             [(twice, _)] = Counter(self.words).most_common(1)
             raise VocabularyError(f"The vocabulary has {twice!r} twice.")
-        unusable = next((word for word in self.words[1:] if not word or not word.isprintable() or " " in word), None)
+        unusable = next((word for word in self.words[1:] if not word or any(map(_harmful, word))), None)
         if unusable is not None:
             raise VocabularyError(f"The vocabulary has an unusable word: {unusable!r}.")
 

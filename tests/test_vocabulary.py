@@ -8,6 +8,8 @@ from capexport import VocabularyError
 from capexport.vocabulary import Vocabulary
 
 WORDS = ("", "[UNK]", "a", "[START]", "[END]", "dog")
+HARMFUL = " \t\n\v\f\r\0\x1b\x85\u2028\u2029\u202a\u202e\u2066\u2069\ud800"  # breaks, controls, bidi, a surrogate
+ODD = "\u00a0\u00ad\u200b\u200d\u2009\u3000\ufe0f\ufeff\u0301\U000e0067\U0010ffff\U0001f469"
 
 
 def test_ids_and_words():
@@ -33,7 +35,7 @@ def test_an_id_out_of_range(token):
         ((*WORDS, "dog"), "'dog' twice"),
         ((*WORDS, ""), "'' twice"),
         ((*WORDS, "a b"), "unusable"),
-        ((*WORDS, "\x1b[31mred"), "unusable"),
+        *(((*WORDS, f"a{harmful}b"), "unusable") for harmful in HARMFUL),
     ],
 )
 def test_lists_that_are_no_vocabulary(words, problem):
@@ -55,6 +57,13 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_text_round_trip(words):
     vocabulary = Vocabulary((*WORDS, *(word for word in words if word not in WORDS)))
     assert Vocabulary.from_text(vocabulary.to_text()) == vocabulary
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_words_that_do_no_harm(odd, tmp_path):
+    vocabulary = Vocabulary((*WORDS, f"a{odd}b", odd))
+    (tmp_path / "vocabulary.txt").write_bytes(vocabulary.to_text().encode())
+    assert Vocabulary.read(tmp_path / "vocabulary.txt") == vocabulary
 
 
 @given(st.text())

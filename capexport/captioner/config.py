@@ -17,18 +17,21 @@ class CaptionerConfig:
     """The shape of a captioner; the defaults are the tutorial's. Raises SourceError for an impossible one."""
 
     backbone: str = "MobileNetV3Small"
+    include_preprocessing: bool = True  # the backbone normalises its pixels itself
     image_size: tuple[int, int] = (224, 224)  # height, width
     resize: str = "bilinear-antialias"
     num_layers: int = 2
     num_heads: int = 2
+    key_dim: int | None = None  # of each head; None: like units, as in the tutorial
     units: int = 256
     max_length: int = 50
     vocabulary_size: int = 5000
     dropout_rate: float = 0.5
 
     def __post_init__(self) -> None:
-        counts = (*self.image_size, self.num_layers, self.num_heads, self.units, self.max_length, self.vocabulary_size)
-        if any(type(count) is not int or count < 1 for count in counts):
+        key_dim = self.units if self.key_dim is None else self.key_dim
+        sizes = (self.num_layers, self.num_heads, key_dim, self.units, self.max_length, self.vocabulary_size)
+        if any(type(size) is not int or size < 1 for size in (*self.image_size, *sizes)):
             raise SourceError(f"A captioner's sizes must be whole numbers above zero: {self}.")
         if self.resize not in RESIZERS:
             raise SourceError(f"Unknown resizer {self.resize!r}; there are: {', '.join(RESIZERS)}.")

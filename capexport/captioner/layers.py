@@ -87,9 +87,9 @@ class FeedForward(tf_keras.layers.Layer):
 class DecoderLayer(tf_keras.layers.Layer):
     """Self-attention, cross-attention, feed-forward: (image (B, N, C), text (B, T, D)) -> text (B, T, D)."""
 
-    def __init__(self, units: int, num_heads: int = 1, dropout_rate: float = 0.1) -> None:
+    def __init__(self, units: int, num_heads: int = 1, dropout_rate: float = 0.1, key_dim: int | None = None) -> None:
         super().__init__()
-        attention = {"num_heads": num_heads, "key_dim": units, "dropout": dropout_rate}
+        attention = {"num_heads": num_heads, "key_dim": key_dim or units, "dropout": dropout_rate}
         self.self_attention = CausalSelfAttention(**attention)
         self.cross_attention = CrossAttention(**attention)
         self.ff = FeedForward(units, dropout_rate)

@@ -8,6 +8,7 @@ import einops
 import tensorflow as tf
 import tf_keras
 
+from ..errors import SourceError
 from ..vocabulary import END, START
 from .config import CaptionerConfig
 from .layers import DecoderLayer, SeqEmbedding, TokenOutput
@@ -29,6 +30,7 @@ class Captioner(tf_keras.Model):
         max_length: int = 50,
         num_heads: int = 1,
         dropout_rate: float = 0.1,
+        key_dim: int | None = None,
     ) -> None:
         super().__init__()
         words = tokenizer.get_vocabulary()
@@ -37,7 +39,7 @@ class Captioner(tf_keras.Model):
         self.word_to_index = tf_keras.layers.StringLookup(mask_token="", vocabulary=words)
         self.index_to_word = tf_keras.layers.StringLookup(mask_token="", vocabulary=words, invert=True)
         self.seq_embedding = SeqEmbedding(len(words), max_length, units)
-        self.decoder_layers = [DecoderLayer(units, num_heads, dropout_rate) for _ in range(num_layers)]
+        self.decoder_layers = [DecoderLayer(units, num_heads, dropout_rate, key_dim) for _ in range(num_layers)]
         self.output_layer = output_layer
         self.max_length = max_length
 
@@ -94,6 +96,16 @@ def build_captioner(config: CaptionerConfig, vocabulary: Sequence[str], encoder:
         max_length=config.max_length,
         num_heads=config.num_heads,
         dropout_rate=config.dropout_rate,
+        key_dim=config.key_dim,
     )
     captioner.config = config
     return captioner
+
+
+def build_weights(captioner: Captioner) -> None:
+    """Have Keras make the decoder's variables, which it does on the first call; the bias must be there."""
+    size = captioner.config.vocabulary_size
+    if captioner.output_layer.bias is None or len(captioner.output_layer.bias) != size:
+        raise SourceError(f"The captioner's output_layer.bias is missing or not of {size} words.")
+    features = tf.zeros([1, *captioner.feature_extractor.output_shape[1:]])
+    captioner((features, tf.zeros([1, 1], tf.int64)))

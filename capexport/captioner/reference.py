@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ..parity_vectors import ParityVector
 from ..vocabulary import END, START
+from .weights import layer_indices, part
 
 
 def reference(captioner: Any, pixels: np.ndarray) -> ParityVector:
@@ -21,7 +22,9 @@ def reference(captioner: Any, pixels: np.ndarray) -> ParityVector:
     while tokens[-1] != end:
         logits = captioner((features, tf.constant([tokens], tf.int64)), training=False)[0]  # (T, V)
         tokens.append(int(tf.argmax(logits[-1])) if len(tokens) < max_length else end)
-    scores = tf.stack([layer.last_attention_scores for layer in captioner.decoder_layers])  # (L, 1, H, T, N)
+    scores = tf.stack(
+        [part(captioner, f"decoder_layers.{i}.last_attention_scores") for i in layer_indices(captioner)]
+    )  # (L, 1, H, T, N)
     height, width = features.shape[1:3]
     log_probabilities = tf.nn.log_softmax(tf.cast(logits, tf.float64))
     return ParityVector(

@@ -7,34 +7,38 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 import tensorflow as tf
 
-from ..atomic import new_directory
+from ..atomic import check_absent, new_directory
 from ..errors import SourceError
 from ..shipped import shipped_captioner
 from ..vocabulary import Vocabulary
+from .adoption import adopt
 from .backbone import build_backbone
 from .config import CaptionerConfig
-from .model import Captioner, build_captioner
+from .model import Captioner, build_captioner, build_weights
 from .weights import OUTPUT_BIAS, decoder_variables, encoder_variables, output_bias
 
 CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.txt", "weights.safetensors"
 
 
-def save_captioner(
-    captioner: Captioner, directory: str | os.PathLike[str], half: bool = False, force: bool = False
-) -> None:
+def save_captioner(captioner: Any, directory: str | os.PathLike[str], half: bool = False, force: bool = False) -> None:
     """Write a captioner to a new directory; with half, its matrices and kernels in half precision.
 
+    captioner  one of load_captioner or capexport train, or a live one with the tutorial's attributes
+
     Vectors (biases, norms, the banned tokens' logits) stay in float32: they weigh nothing and need the range.
-    Raises OutputError if the directory exists, unless force.
+    Raises OutputError if the directory exists, unless force, and SourceError for a live captioner that lacks an
+    attribute or that no config describes.
     """
-    if not hasattr(captioner, "config"):
-        raise SourceError("Only a captioner that capexport has built or trained can be saved.")
+    check_absent(Path(directory), force)
+    if not isinstance(captioner, Captioner):
+        captioner = adopt(captioner)
     arrays = {name: variable.numpy() for name, variable in _variables(captioner).items()}
     arrays[OUTPUT_BIAS] = output_bias(captioner)
     if half:
@@ -61,21 +65,12 @@ def load_captioner(directory: str | os.PathLike[str] | None = None) -> Captioner
             f"{directory}: the config says {config.vocabulary_size} words, the vocabulary has {len(vocabulary)}."
         )
     arrays = _read_weights(directory / WEIGHTS)
-    encoder = build_backbone(config.backbone, config.image_size, weights=None)
+    encoder = build_backbone(config.backbone, config.image_size, None, config.include_preprocessing)
     captioner = build_captioner(config, vocabulary.words, encoder)
     captioner.output_layer.bias = arrays.pop(OUTPUT_BIAS, np.zeros(0)).astype(np.float32)
     build_weights(captioner)
     _assign(_variables(captioner), arrays, directory / WEIGHTS)
     return captioner
-
-
-def build_weights(captioner: Captioner) -> None:
-    """Have Keras make the decoder's variables, which it does on the first call; the bias must be there."""
-    size = captioner.config.vocabulary_size
-    if captioner.output_layer.bias is None or len(captioner.output_layer.bias) != size:
-        raise SourceError(f"The captioner's {OUTPUT_BIAS} is missing or not of {size} words.")
-    features = tf.zeros([1, *captioner.feature_extractor.output_shape[1:]])
-    captioner((features, tf.zeros([1, 1], tf.int64)))
 
 
 def _variables(captioner: Captioner) -> dict[str, tf.Variable]:

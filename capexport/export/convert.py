@@ -10,6 +10,8 @@ from typing import Any
 
 from ..atomic import check_absent
 from ..bundle import Bundle, special_tokens, write_bundle
+from ..captioner.config import CaptionerConfig
+from ..captioner.measures import image_size, measure
 from ..captioner.reference import reference
 from ..captioner.storage import load_captioner
 from ..captioner.weights import decoder_variables, encoder_variables, fingerprint, output_bias
@@ -20,7 +22,8 @@ from ..parity_vectors import pack
 from ..recipes import FORMATS, check_recipe
 from ..shipped import sample_photos
 from ..vocabulary import Vocabulary
-from .graphs import ONNX, TFLITE, DecoderGraph, EncoderGraph, describe, measure
+from .check import check_split
+from .graphs import ONNX, TFLITE, DecoderGraph, EncoderGraph, describe
 
 PARITY_PHOTOS = 3
 TOOLS = {"onnx": ("tensorflow", "tf2onnx", "onnx"), "tflite": ("tensorflow", "ai-edge-quantizer")}
@@ -47,6 +50,11 @@ def convert(
     check_absent(Path(out), force)
     export, quantize = _exporter(to)
     captioner = _captioner(source)
+    shape = measure(captioner)
+    preprocessing = _preprocessing(captioner)
+    vocabulary = Vocabulary.from_words(captioner.tokenizer.get_vocabulary())
+    references = [reference(captioner, pixels) for pixels in _parity_pixels(preprocessing)]
+    check_split(captioner, vocabulary.start, references)
     quantized = recipe == "dynamic-int8"
     dialect = {"onnx": ONNX, "tflite": TFLITE}[to]
     modules: dict[str, Any] = {
@@ -57,18 +65,16 @@ def convert(
     graphs = {name: export(module) for name, module in modules.items()}
     if quantized:
         graphs = {name: quantize(graph, name) for name, graph in graphs.items()}
-    vocabulary = Vocabulary.from_words(captioner.tokenizer.get_vocabulary())
-    preprocessing = _preprocessing(captioner)
     files = {
         VOCABULARY: vocabulary.to_text().encode(),
-        PARITY: pack([reference(captioner, pixels) for pixels in _parity_pixels(preprocessing)]),
+        PARITY: pack(references),
         **{name + suffix: graph for name, graph in graphs.items()},
     }
     manifest = Manifest(
         schema=SCHEMA,
         format=to,
         recipe=recipe,
-        shape=measure(captioner),
+        shape=shape,
         preprocessing=preprocessing,
         special_tokens=special_tokens(vocabulary),
         graphs={name: describe(module.function, name + suffix) for name, module in modules.items()},
@@ -103,8 +109,8 @@ def _captioner(source: Any) -> Any:
 def _preprocessing(captioner: Any) -> Preprocessing:
     """As the captioner was trained; a notebook's own model resized with tf.image.resize."""
     config = getattr(captioner, "config", None)
-    height, width = captioner.feature_extractor.input_shape[1:3]
-    return Preprocessing(size=(height, width), resize=config.resize if config else "bilinear")
+    resize = config.resize if isinstance(config, CaptionerConfig) else "bilinear"
+    return Preprocessing(size=image_size(captioner), resize=resize)
 
 
 def _parity_pixels(preprocessing: Preprocessing) -> list[Pixels]:

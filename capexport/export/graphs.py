@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 from tensorflow.compiler.tf2xla.python import xla
 
-from ..captioner.weights import decoder_variables, output_bias
+from ..captioner.measures import measure
+from ..captioner.weights import decoder_variables, feed_forward, output_bias
 from ..errors import SourceError
-from ..manifest import Graph, Shape, Tensor
+from ..manifest import Graph, Tensor
 
 MASKED = -1e9
 
@@ -39,22 +41,6 @@ class Dialect:
 
 ONNX = Dialect(growing_cache=True, pow_square=True)
 TFLITE = Dialect(growing_cache=False, pow_square=False)
-
-
-def measure(captioner: Any) -> Shape:
-    """The captioner's measures, read off its weights; raises SourceError if it is not the tutorial's model."""
-    weights = decoder_variables(captioner)
-    query = weights["decoder_layers.0.self_attention.mha.query.kernel"].shape  # (U, H, D)
-    height, width = captioner.feature_extractor.output_shape[1:3]
-    return Shape(
-        layers=len(captioner.decoder_layers),
-        heads=int(query[1]),
-        key_dim=int(query[2]),
-        units=int(query[0]),
-        vocabulary=int(weights["seq_embedding.token_embedding.embeddings"].shape[0]),
-        max_length=int(weights["seq_embedding.pos_embedding.embeddings"].shape[0]),
-        feature_map=(int(height), int(width)),
-    )
 
 
 def describe(function: Any, file: str) -> Graph:
@@ -233,7 +219,8 @@ def _epsilons(captioner: Any) -> dict[str, float]:
     for i, layer in enumerate(captioner.decoder_layers):
         for block in ("self_attention", "cross_attention", "ff"):
             epsilons[f"decoder_layers.{i}.{block}.norm"] = float(getattr(layer, block).layernorm.epsilon)
-        activation = layer.ff.seq.layers[0].activation.__name__
-        if activation != "relu":
-            raise SourceError(f"The feed-forward block of decoder layer {i} uses {activation}; only relu is known.")
+        activation = feed_forward(captioner, i)[0].activation
+        if activation is not tf_keras.activations.relu:
+            name = getattr(activation, "__name__", activation)
+            raise SourceError(f"The feed-forward block of decoder layer {i} uses {name}; only relu is known.")
     return epsilons

@@ -13,8 +13,10 @@ from ..quiet import silenced_stderr
 
 def export_tflite(module: tf.Module) -> bytes:
     """A module's `function` (concrete, with named inputs and a dict of outputs) as a TFLite model."""
+    function, variables = module.function, tf.Module()
+    variables.kept = function.graph.variables  # the module itself would be saved with each of its Keras layers
     with silenced_stderr():
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([module.function], module)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], variables)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         return bytes(converter.convert())
 
