@@ -16,7 +16,9 @@ import tf_keras
 from capexport.captioner.backbone import build_backbone
 from capexport.captioner.distillation import estimate_statistics
 from capexport.image import load_image
+from capexport.shipped import sample_photos
 
+GAIN = 4
 ODD_WORDS = ["a\u00a0b", "\U0001f469\u200d\U0001f680", "\u0301x", "\ufeffy"]
 
 
@@ -166,11 +168,14 @@ def build_notebook(
     counts = np.random.default_rng(7).dirichlet(np.ones(vocabulary))
     counts[tokenizer.get_vocabulary().index("[END]")] = 0.2
     captioner.output_layer.adapt(counts)
-    captioner((tf.zeros([1, *encoder.output_shape[1:]]), tf.constant([[2]], tf.int64)))
+    size = encoder.input_shape[1:3]
+    features = encoder(np.stack([load_image(photo, size) for photo in sample_photos()]).astype(np.float32))
+    captioner((features[:1], tf.constant([[2]], tf.int64)))
     for variable in (*captioner.seq_embedding.weights, captioner.output_layer.dense.kernel):
-        variable.assign(tf.random.normal(variable.shape, seed=7))
-    for block in captioner.decoder_layers:
-        scores = block.cross_attention.mha
-        for dense in (scores._value_dense, scores._output_dense):
-            dense.kernel.assign(4 * dense.kernel)
+        variable.assign(tf.random.normal(variable.shape))
+    for block in captioner.decoder_layers:  # what the photos have in common must not drown what they have not
+        value = block.cross_attention.mha._value_dense
+        value.kernel.assign(GAIN * value.kernel)
+        if "use_bias" not in changes:
+            value.bias.assign(-tf.einsum("c,chd->hd", tf.reduce_mean(features, axis=(0, 1, 2)), value.kernel))
     return captioner
