@@ -7,24 +7,17 @@ import sys
 from pathlib import Path
 
 import capexport
-from capexport.captioner.datasets import load_dataset
-from capexport.evaluation.quality import score
-from capexport.progress import track
+from capexport.datasets import load_dataset
+from capexport.evaluation.evaluate import evaluate
 
 
 def measure(data: str, bundle: str) -> dict[str, object]:
     """BLEU, CIDEr and what goes with them of one bundle on the dev photos."""
     photos = load_dataset("flickr8k", data, "dev")
     captioner = capexport.load(bundle)
-    candidates = {photo.path.name: captioner.caption(photo.path).text for photo in track(photos, len(photos), bundle)}
-    references = {photo.path.name: photo.captions for photo in photos}
     manifest = captioner.bundle.manifest
-    return {
-        "format": manifest.format,
-        "recipe": manifest.recipe,
-        "photos": len(photos),
-        **score(references, candidates),
-    }
+    scores = evaluate(captioner, photos).quality.scores
+    return {"format": manifest.format, "recipe": manifest.recipe, "photos": len(photos), **scores}
 
 
 if __name__ == "__main__":

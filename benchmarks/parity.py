@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 import capexport
-from capexport.captioner.datasets import load_dataset
 from capexport.captioner.reference import reference
+from capexport.datasets import load_dataset
 from capexport.evaluation.parity import compare_all
 from capexport.progress import track
 from capexport.recipes import RECIPES

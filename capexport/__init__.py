@@ -29,6 +29,7 @@ from .errors import (
 if TYPE_CHECKING:
     from .bundle import Bundle, read_bundle
     from .captioner.storage import load_captioner, save_captioner
+    from .evaluation.evaluate import evaluate
     from .export.convert import convert
     from .image import load_image
     from .runtime.caption import Caption
@@ -42,6 +43,7 @@ _LAZY = {
     "Captioner": "runtime.captioner",
     "DecodingOptions": "runtime.options",
     "convert": "export.convert",
+    "evaluate": "evaluation.evaluate",
     "load": "runtime.captioner",
     "load_captioner": "captioner.storage",
     "load_image": "image",
@@ -65,6 +67,7 @@ __all__ = [
     "SourceError",
     "VocabularyError",
     "convert",
+    "evaluate",
     "load",
     "load_captioner",
     "load_image",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from .datasets import CaptionedPhoto
+from ..datasets import CaptionedPhoto
 from .features import FeatureCache
 from .model import Captioner
 

@@ -16,12 +16,12 @@ import tensorflow as tf
 import tf_keras
 
 from ..atomic import new_file
+from ..datasets import CaptionedPhoto
 from ..errors import OutputError, SourceError
 from ..image import Pixels, load_image
 from ..plot import new_figure
 from ..progress import bar
 from .config import CaptionerConfig
-from .datasets import CaptionedPhoto
 from .history import Epoch, History
 from .model import Captioner, build_captioner
 from .pairs import Pairs

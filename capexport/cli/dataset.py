@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..captioner.datasets import DATASETS, CaptionedPhoto, load_dataset
+from ..datasets import DATASETS, CaptionedPhoto, load_dataset
 
 DEFAULT = "flickr8k"
 

@@ -7,7 +7,6 @@ import dataclasses
 import inspect
 import re
 import typing
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -19,14 +18,12 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Any], without: tuple
     explained = _explanations(kind)
     for field in dataclasses.fields(kind):
         if field.name not in without:
-            read, metavar = _reader(hints[field.name])
             default = f" (default: {field.default})" if field.default not in (None, "", ()) else ""
             parser.add_argument(
                 f"--{field.name.replace('_', '-')}",
-                type=read,
                 default=field.default,
-                metavar=metavar,
                 help=(explained.get(field.name, "") + default).strip().replace("%", "%%"),
+                **_reading(hints[field.name]),
             )
 
 
@@ -46,12 +43,14 @@ def markdown(kind: type[Any]) -> str:
     return "\n".join(rows)
 
 
-def _reader(hint: Any) -> tuple[Callable[[str], Any], str]:
+def _reading(hint: Any) -> dict[str, Any]:
     """How the text of an option becomes a value of the annotated type, and what the help calls it."""
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
     if typing.get_origin(hint) is tuple:
-        return lambda text: tuple(text.split(",")), "A,B"
-    number = next(t for t in (*typing.get_args(hint), hint) if t in (int, float, str))
-    return number, {int: "N", float: "X", str: "TEXT"}[number]
+        return {"type": lambda text: tuple(text.split(",")), "metavar": "A,B"}
+    kind = next(t for t in (*typing.get_args(hint), hint) if t in (int, float, str))
+    return {"type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
 
 
 def _explanations(kind: type[Any]) -> dict[str, str]:

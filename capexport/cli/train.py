@@ -32,6 +32,6 @@ def run(parsed: argparse.Namespace) -> None:
     config = read_options(CaptionerConfig, parsed, image_size=(parsed.image_size, parsed.image_size))
     options = read_options(TrainingOptions, parsed)
     train_photos, dev_photos = (read_photos(parsed, split) for split in ("train", "dev"))
-    encoder = build_backbone(config.backbone, config.image_size, parsed.encoder_weights)
+    encoder = build_backbone(config.backbone, config.image_size, parsed.encoder_weights, config.include_preprocessing)
     train(config, encoder, train_photos, dev_photos, parsed.out, options, initial=parsed.init)
     print(f"{parsed.out}: a captioner; next: capexport convert {parsed.out} --to onnx")

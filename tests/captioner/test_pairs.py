@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from capexport.captioner.datasets import load_dataset
 from capexport.captioner.features import FeatureCache
 from capexport.captioner.pairs import Pairs
+from capexport.datasets import load_dataset
 
 
 @pytest.fixture

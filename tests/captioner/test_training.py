@@ -10,10 +10,10 @@ import tf_keras
 import capexport
 from capexport.captioner.backbone import build_backbone
 from capexport.captioner.config import CaptionerConfig
-from capexport.captioner.datasets import load_dataset
 from capexport.captioner.distillation import DistillationOptions, distill
 from capexport.captioner.history import Epoch, History
 from capexport.captioner.training import TrainingOptions, train
+from capexport.datasets import load_dataset
 from capexport.errors import OutputError, SourceError
 
 CONFIG = CaptionerConfig(image_size=(64, 64), num_layers=1, units=16, vocabulary_size=40, max_length=12)

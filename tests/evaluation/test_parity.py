@@ -5,8 +5,8 @@ import pytest
 
 import capexport
 from capexport import load_image
-from capexport.captioner.datasets import load_dataset
 from capexport.captioner.reference import reference
+from capexport.datasets import load_dataset
 from capexport.evaluation.parity import compare, compare_all
 from capexport.parity_vectors import unpack
 from tests.conftest import VARIANTS

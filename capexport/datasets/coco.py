@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError
+from ..errors import DataError
 from .base import CaptionedPhoto, checked_caption, checked_photo, of_split, open_text
 
 PARTS = {"train": "train", "dev": "val"}

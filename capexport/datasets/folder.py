@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError
+from ..errors import DataError
 from .base import CaptionedPhoto, checked_caption, checked_photo, numbered_lines, of_split, open_text
 
 SPLITS = {split: split for split in ("train", "dev", "test")}

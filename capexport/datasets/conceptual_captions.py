@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...download import download, is_url
-from ...errors import DataError
+from ..download import download, is_url
+from ..errors import DataError
 from .base import CaptionedPhoto, checked_caption, numbered_lines, of_split
 from .web_photos import WebPhotos
 

@@ -3,7 +3,7 @@
 import pytest
 
 from capexport import DataError, OptionError
-from capexport.captioner.datasets import DATASETS, load_dataset
+from capexport.datasets import DATASETS, load_dataset
 
 
 def test_names():

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capexport import DataError
-from capexport.captioner.datasets import CaptionedPhoto, load_dataset
-from tests.captioner.datasets.test_folder import photos_or_data_error
+from capexport.datasets import CaptionedPhoto, load_dataset
+from tests.datasets.test_folder import photos_or_data_error
 from tests.web import jpeg
 
 IMAGES = [{"id": 9, "file_name": "000000000009.jpg", "height": 32}, {"id": 4, "file_name": "000000000004.jpg"}]

@@ -5,7 +5,7 @@ import zipfile
 import pytest
 
 from capexport import DataError
-from capexport.captioner.datasets import load_dataset
+from capexport.datasets import load_dataset
 from tests.web import sends
 
 TOKENS = "Flickr8k_text/Flickr8k.token.txt"

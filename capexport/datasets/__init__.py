@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import DataError, OptionError
+from ..errors import DataError, OptionError
 from .base import CaptionedPhoto
 from .coco import load_coco
 from .conceptual_captions import load_conceptual_captions

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from ...errors import DataError
+from ..errors import DataError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capexport import DataError
-from capexport.captioner.datasets import CaptionedPhoto, load_dataset
+from capexport.datasets import CaptionedPhoto, load_dataset
 from tests.web import jpeg
 
 NAMES = ("a.jpg", "b.jpg", "trips/c.jpg")

@@ -10,11 +10,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
 
-from ...atomic import clear_partials, new_file
-from ...download import fetch
-from ...errors import DataError, DownloadError, ImageError
-from ...image import load_image
-from ...progress import bar, console
+from ..atomic import clear_partials, new_file
+from ..download import fetch
+from ..errors import DataError, DownloadError, ImageError
+from ..image import load_image
+from ..progress import bar, console
 from .base import CaptionedPhoto
 
 CONNECTIONS = 64  # most of them wait for hosts that are gone

@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...download import download, is_url
-from ...errors import DataError
+from ..download import download, is_url
+from ..errors import DataError
 from .base import CaptionedPhoto, checked_caption, checked_photo, numbered_lines, of_split
 
 SPLIT_FILES = {

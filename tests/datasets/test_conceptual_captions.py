@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capexport import DataError
-from capexport.captioner.datasets import load_dataset, web_photos
-from capexport.captioner.datasets.conceptual_captions import SPLIT_FILES, read_listing
+from capexport.datasets import load_dataset, web_photos
+from capexport.datasets.conceptual_captions import SPLIT_FILES, read_listing
 from capexport.download import fetch
 from tests.web import hangs_up, in_turn, jpeg, redirects, sends, trickles, waits
 
