@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .bundle import Bundle, read_bundle
     from .captioner.storage import load_captioner, save_captioner
     from .evaluation.evaluate import evaluate
+    from .evaluation.verify import verify
     from .export.convert import convert
     from .image import load_image
     from .runtime.caption import Caption
@@ -49,6 +50,7 @@ _LAZY = {
     "load_image": "image",
     "read_bundle": "bundle",
     "save_captioner": "captioner.storage",
+    "verify": "evaluation.verify",
 }
 
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
     "load_image",
     "read_bundle",
     "save_captioner",
+    "verify",
 ]
 
 

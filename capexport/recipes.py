@@ -18,14 +18,31 @@ class Format:
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """How far a recipe's captions, logits and attention may be from Keras' in float32.
+
+    identical        the least share of identical captions, those that part at a near-tie counted in
+    logits_error     the largest difference of a logit
+    attention_error  the largest difference of an attention weight
+    same_cell        the least share of words whose most attended cell is the same
+    """
+
+    identical: float
+    logits_error: float
+    attention_error: float
+    same_cell: float
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """How numbers are kept in a bundle's graphs."""
+    """How numbers are kept in a bundle's graphs, and how far that may take it from Keras."""
 
     name: str
     weights: str
     activations: str
     purpose: str
     formats: tuple[str, ...]
+    bounds: Bounds
 
 
 FORMATS = {
@@ -36,13 +53,21 @@ FORMATS = {
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("fp32", "float", "float", "the reference", ("onnx", "tflite")),
+        Recipe(
+            "fp32",
+            "float",
+            "float",
+            "the reference",
+            ("onnx", "tflite"),
+            Bounds(identical=1.0, logits_error=1e-3, attention_error=1e-4, same_cell=0.99),
+        ),
         Recipe(
             "dynamic-int8",
             "int8 per channel, or block of 64 in ONNX's decoder, in all matmuls; float in the convolutions",
             "float at rest, int8 in the decoder's matmuls, by row",
             "a third of the size, faster words",
             ("onnx", "tflite"),
+            Bounds(identical=0.85, logits_error=0.5, attention_error=0.05, same_cell=0.95),
         ),
     )
 }

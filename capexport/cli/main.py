@@ -13,6 +13,7 @@ from ..errors import CapexportError
 COMMANDS = {
     "caption": "caption photos with a bundle",
     "convert": "export a captioner to ONNX or TFLite",
+    "verify": "hold a bundle against Keras",
     "evaluate": "score captions against people's: BLEU, METEOR, ROUGE-L, CIDEr, SPICE",
     "train": "train a captioner on photos with captions",
     "distill": "train an encoder from scratch to imitate another",

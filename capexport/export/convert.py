@@ -80,13 +80,18 @@ def convert(
         graphs={name: describe(module.function, name + suffix) for name, module in modules.items()},
         files={},
         made_with={name: importlib.metadata.version(name) for name in ("capexport", *TOOLS[to])},
-        source_sha256=fingerprint(
-            encoder_variables(captioner.feature_extractor) | decoder_variables(captioner),
-            output_bias(captioner).tobytes(),
-            files[VOCABULARY],
-        ),
+        source_sha256=source_fingerprint(captioner),
     )
     return write_bundle(Path(out), manifest, files, force=force)
+
+
+def source_fingerprint(captioner: Any) -> str:
+    """The hash (sha256, hexadecimal) of a live captioner's weights and words that a manifest states."""
+    return fingerprint(
+        encoder_variables(captioner.feature_extractor) | decoder_variables(captioner),
+        output_bias(captioner).tobytes(),
+        Vocabulary.from_words(captioner.tokenizer.get_vocabulary()).to_text().encode(),
+    )
 
 
 def _exporter(to: str) -> tuple[Callable[[Any], bytes], Callable[[bytes, str], bytes]]:

@@ -1,0 +1,93 @@
+"""verify: what holds, what does not, and what a broken bundle is told."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import capexport
+from capexport import ImageError, OptionError
+from capexport.bundle import write_bundle
+from capexport.cli.main import main
+from capexport.parity_vectors import pack, unpack
+from tests.conftest import VARIANTS
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_bundles_hold_by_their_own_vectors(variant, shipped_bundles):
+    result = capexport.verify(shipped_bundles[variant])
+    assert result.holds, result.checks
+    assert len(result.parity.comparisons) == 3
+    assert {check.name for check in result.checks} > {"identical captions", "tensors as in the manifest"}
+
+
+def test_against_keras(tiny, tiny_source, tiny_bundle, photos):
+    result = capexport.verify(tiny_bundle, against=tiny_source, images=photos)
+    assert result.holds, result.checks
+    assert len(result.parity.comparisons) == len(photos)
+    assert capexport.verify(tiny_bundle, against=tiny).holds
+
+
+def test_against_another_captioner(tiny_source, tiny_bundle):
+    other = capexport.load_captioner(tiny_source)
+    other.output_layer.bias = other.output_layer.bias[::-1].copy()
+    failed = {check.name for check in capexport.verify(tiny_bundle, against=other).checks if not check.holds}
+    assert {"made from this captioner", "largest error of a logit"} <= failed
+
+
+def test_other_photos_need_keras(tiny_bundle, photos):
+    with pytest.raises(OptionError, match="name its captioner"):
+        capexport.verify(tiny_bundle, images=photos)
+
+
+def changed(bundle, directory, change):
+    """The bundle with its parity vectors changed, correctly signed."""
+    vectors = [change(vector) for vector in unpack(bundle.files["parity.npz"])]
+    return write_bundle(directory, bundle.manifest, {**bundle.files, "parity.npz": pack(vectors)})
+
+
+CHANGES = {
+    "identical captions": lambda v: {"tokens": np.roll(v.tokens, 1)},
+    "largest error of a logit": lambda v: {"logits": v.logits + 0.01},
+    "largest error of attention": lambda v: {"attention": v.attention + 0.001},
+    "most attended cell the same": lambda v: {"attention": v.attention[:, ::-1, ::-1]},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_does_not_hold(name, tiny_bundle, tmp_path, capsys):
+    wrong = changed(tiny_bundle, tmp_path / "wrong", lambda v: dataclasses.replace(v, **CHANGES[name](v)))
+    failed = {check.name for check in capexport.verify(wrong).checks if not check.holds}
+    assert name in failed
+    assert "tensors as in the manifest" not in failed
+    assert main(["verify", str(tmp_path / "wrong")]) == 1
+    out, err = capsys.readouterr()
+    assert f"FAIL  {name}" in out
+    assert err == ""
+
+
+def test_a_manifest_that_promises_other_tensors(tiny_bundle, tmp_path):
+    graphs = dict(tiny_bundle.manifest.graphs)
+    first, *others = graphs["encoder"].outputs
+    graphs["encoder"] = dataclasses.replace(
+        graphs["encoder"], outputs=(dataclasses.replace(first, shape=(*first.shape[:-1], 7)), *others)
+    )
+    manifest = dataclasses.replace(tiny_bundle.manifest, graphs=graphs)
+    wrong = write_bundle(tmp_path / "wrong", manifest, tiny_bundle.files)
+    [failed] = [check for check in capexport.verify(wrong).checks if not check.holds]
+    assert (failed.name, failed.found) == ("tensors as in the manifest", first.name)
+
+
+def test_the_command(tiny_bundle, tiny_source, photos, capsys, tmp_path):
+    arguments = ["verify", str(tiny_bundle.directory)]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.count("ok  ") == 5
+    assert main([*arguments, "--against", str(tiny_source), "--images", str(photos[0].parent), "--json"]) == 0
+    out = json.loads(capsys.readouterr().out)
+    assert out["holds"] is True
+    assert len(out["parity"]["comparisons"]) == len(photos)
+    assert main([*arguments, "--against", str(tiny_source), "--images", str(tmp_path)]) == 2
+    assert "no photos in" in capsys.readouterr().err
+    with pytest.raises(ImageError):
+        capexport.verify(tiny_bundle, against=tiny_source, images=["missing.jpg"])
