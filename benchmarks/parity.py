@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import capexport
-from capexport.captioner.reference import reference
+from capexport.captioner.reference import references
 from capexport.datasets import load_dataset
 from capexport.evaluation.parity import compare_all
 from capexport.progress import track
@@ -35,12 +35,12 @@ def main(source: str, photos: list[Path]) -> None:
     captioner = capexport.load_captioner(None if source == "shipped" else source)
     config = captioner.config
     pixels = [capexport.load_image(photo, config.image_size, config.resize) for photo in photos]
-    references = [reference(captioner, one) for one in track(pixels, len(pixels), "Keras")]
+    truth = list(track(references(captioner, pixels), len(pixels), "Keras"))
     with tempfile.TemporaryDirectory() as folder:
         for recipe in RECIPES.values():
             for to in recipe.formats:
                 bundle = capexport.convert(captioner, f"{folder}/{to}-{recipe.name}", to=to, recipe=recipe.name)
-                print(f"{to} {recipe.name}: {compare_all(capexport.load(bundle), references)}", flush=True)
+                print(f"{to} {recipe.name}: {compare_all(capexport.load(bundle), truth)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -115,11 +115,11 @@ def _odd(tensors: Tensors, graph: Graph) -> list[str]:
 
 def _by_keras(against: Any, pixels: Sequence[np.ndarray]) -> tuple[list[ParityVector], str]:
     """What Keras makes of the pixels, and the captioner's fingerprint."""
-    from ..captioner.reference import reference
+    from ..captioner.reference import references
     from ..captioner.storage import load_captioner
     from ..export.convert import source_fingerprint
     from ..progress import track
 
     captioner = load_captioner(Path(against)) if isinstance(against, str | os.PathLike) else against
-    references = [reference(captioner, one) for one in track(pixels, len(pixels), "Keras")]
-    return references, source_fingerprint(captioner)
+    truth = list(track(references(captioner, pixels), len(pixels), "Keras"))
+    return truth, source_fingerprint(captioner)

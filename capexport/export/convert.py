@@ -12,7 +12,7 @@ from ..atomic import check_absent
 from ..bundle import Bundle, special_tokens, write_bundle
 from ..captioner.config import CaptionerConfig
 from ..captioner.measures import image_size, measure
-from ..captioner.reference import reference
+from ..captioner.reference import references
 from ..captioner.storage import load_captioner
 from ..captioner.weights import decoder_variables, encoder_variables, fingerprint, output_bias
 from ..errors import MissingExtraError
@@ -53,8 +53,8 @@ def convert(
     shape = measure(captioner)
     preprocessing = _preprocessing(captioner)
     vocabulary = Vocabulary.from_words(captioner.tokenizer.get_vocabulary())
-    references = [reference(captioner, pixels) for pixels in _parity_pixels(preprocessing)]
-    check_split(captioner, vocabulary.start, references)
+    vectors = list(references(captioner, _parity_pixels(preprocessing)))
+    check_split(captioner, vocabulary.start, vectors)
     quantized = recipe == "dynamic-int8"
     dialect = {"onnx": ONNX, "tflite": TFLITE}[to]
     modules: dict[str, Any] = {
@@ -67,7 +67,7 @@ def convert(
         graphs = {name: quantize(graph, name) for name, graph in graphs.items()}
     files = {
         VOCABULARY: vocabulary.to_text().encode(),
-        PARITY: pack(references),
+        PARITY: pack(vectors),
         **{name + suffix: graph for name, graph in graphs.items()},
     }
     manifest = Manifest(

@@ -99,11 +99,11 @@ def test_captioner_takes_images_or_features_and_strings_or_ids(tiny, photos):
 
 def test_simple_gen_at_temperature_zero_takes_the_likeliest_word(tiny, photos):
     from capexport import load_image
-    from capexport.captioner.reference import reference
+    from capexport.captioner.reference import references
 
     pixels = load_image(photos[0], (64, 64))
     text = tiny.simple_gen(pixels, temperature=0)
-    generation = reference(tiny, pixels)
+    [generation] = references(tiny, [pixels])
     words = [tiny.tokenizer.get_vocabulary()[token] for token in generation.tokens]
     assert text == " ".join(word for word in words if word != "[END]")
     assert words[-1] == "[END]"

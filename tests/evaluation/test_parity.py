@@ -5,7 +5,7 @@ import pytest
 
 import capexport
 from capexport import load_image
-from capexport.captioner.reference import reference
+from capexport.captioner.reference import references
 from capexport.datasets import load_dataset
 from capexport.evaluation.parity import compare, compare_all
 from capexport.parity_vectors import unpack
@@ -28,12 +28,13 @@ def crops(photos, count):
 
 @pytest.fixture(scope="module")
 def crop_references(shipped, photos):
-    return [reference(shipped, pixels) for pixels in crops(photos, COUNT)]
+    return list(references(shipped, list(crops(photos, COUNT))))
 
 
 @pytest.fixture(scope="module")
 def dev_references(shipped, flickr8k):
-    return [reference(shipped, load_image(photo.path)) for photo in load_dataset("flickr8k", flickr8k, "dev", COUNT)]
+    pixels = [load_image(photo.path) for photo in load_dataset("flickr8k", flickr8k, "dev", COUNT)]
+    return list(references(shipped, pixels))
 
 
 def check_fp32(parity):
@@ -83,7 +84,7 @@ def test_bundles_carry_vectors_that_prove_them(variant, shipped_bundles):
 def test_sampled_captions_follow_keras(shipped, shipped_bundles, photos):
     """The first word's log-probability under the export is Keras' own, whatever word was drawn."""
     captioner = capexport.load(shipped_bundles["onnx", "fp32"])
-    vector = reference(shipped, load_image(photos[0]))
+    [vector] = references(shipped, [load_image(photos[0])])
     shifted = vector.logits[0].astype(np.float64) - vector.logits[0].max()
     expected = shifted - np.log(np.exp(shifted).sum())
     drawn = [captioner.caption(photos[0], temperature=2.0, seed=seed, max_length=2) for seed in range(50)]
@@ -94,7 +95,7 @@ def test_sampled_captions_follow_keras(shipped, shipped_bundles, photos):
 
 def test_a_wrong_bundle_does_not_pass(tiny, tiny_bundles, photos):
     """The comparison sees a difference where there is one."""
-    other = reference(tiny, load_image(photos[1], (64, 64)))
+    [other] = references(tiny, [load_image(photos[1], (64, 64))])
     mixed = type(other)(**{**vars(other), "pixels": load_image(photos[2], (64, 64))})
     captioner = capexport.load(tiny_bundles["onnx", "fp32"])
     assert compare(captioner, other).identical
