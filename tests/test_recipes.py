@@ -1,9 +1,11 @@
 """The one table."""
 
+import dataclasses
+
 import pytest
 
 from capexport import OptionError
-from capexport.recipes import FORMATS, RECIPES, Recipe, check_recipe
+from capexport.recipes import FORMATS, RECIPES, check_recipe
 
 
 def test_every_recipe_names_known_formats():
@@ -24,6 +26,6 @@ def test_a_misspelt_format():
 
 
 def test_a_recipe_that_a_format_lacks(monkeypatch):
-    monkeypatch.setitem(RECIPES, "rare", Recipe("rare", "", "", "", ("onnx",)))
+    monkeypatch.setitem(RECIPES, "rare", dataclasses.replace(RECIPES["fp32"], name="rare", formats=("onnx",)))
     with pytest.raises(OptionError, match="tflite has no recipe 'rare'; it has: fp32, dynamic-int8"):
         check_recipe("tflite", "rare")
