@@ -1,5 +1,7 @@
 """Every error a user can cause, as one tree; the command line turns each into one sentence and exit code 2.
 
+The sentence is one line whatever it quotes: names in files may hold line breaks or a terminal's control sequences.
+
 CapexportError
 ├── ImageError          a photo that cannot be read, or is not one
 ├── VocabularyError     a vocabulary file or word list that breaks its rules
@@ -16,7 +18,14 @@ from __future__ import annotations
 
 
 class CapexportError(Exception):
-    """The root of every error a user can cause."""
+    """The root of every error a user can cause; its message has escapes (`\\n`) for what cannot be printed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(sign if sign.isprintable() else _escaped(sign) for sign in message))
+
+
+def _escaped(sign: str) -> str:
+    return sign.encode("unicode_escape").decode("ascii")
 
 
 class ImageError(CapexportError):
