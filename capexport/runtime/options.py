@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import OptionError
 
@@ -89,11 +90,11 @@ class DecodingOptions:
             raise OptionError(f"The word {min(both)!r} is banned and asked for at once.")
 
 
-def _check_whole(name: str, value: object, least: int) -> None:
+def _check_whole(name: str, value: Any, least: int) -> None:
     if value is None:
         return
     try:
-        fits = not isinstance(value, bool) and operator.index(value) >= least  # type: ignore[arg-type]
+        fits = not isinstance(value, bool) and operator.index(value) >= least
     except TypeError:
         fits = False
     if not fits:
@@ -101,12 +102,12 @@ def _check_whole(name: str, value: object, least: int) -> None:
 
 
 def _check_number(
-    name: str, value: object, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+    name: str, value: Any, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
 ) -> None:
     if value is None:
         return
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and least <= number <= most and number > above):
