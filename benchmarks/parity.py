@@ -13,7 +13,7 @@ from pathlib import Path
 import capexport
 from capexport.captioner.reference import references
 from capexport.datasets import load_dataset
-from capexport.evaluation.parity import compare_all
+from capexport.parity.comparison import compare_all
 from capexport.progress import track
 from capexport.recipes import RECIPES
 

@@ -2,8 +2,7 @@
 
     python benchmarks/thin.py BUNDLE... [--runs 15] [--captions 1000]
 
-A cold start is a new Python process that imports capexport, loads the bundle and captions its first photo. Bundles
-take turns, so that whatever else the machine does falls on all of them; the table shows medians and the best run.
+The table of cold starts shows medians, the best run and the highest peak.
 """
 
 from __future__ import annotations
@@ -12,27 +11,14 @@ import argparse
 import importlib.metadata
 import re
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import capexport
+from capexport.bench.cold import cold_starts
 from capexport.shipped import sample_photos
 
-COLD = """
-import resource, sys, time
-started = time.perf_counter()
-import capexport
-imported = time.perf_counter()
-captioner = capexport.load(sys.argv[1])
-loaded = time.perf_counter()
-captioner.caption(sys.argv[2])
-captioned = time.perf_counter()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(imported - started, loaded - imported, captioned - loaded, peak / 1024)
-"""
 THREADS = 8
 
 
@@ -71,21 +57,15 @@ def print_sizes() -> None:
 
 
 def print_cold_starts(bundles: list[Path], runs: int) -> None:
-    photo = str(sample_photos()[0])
-    rows: dict[Path, list[list[float]]] = {bundle: [] for bundle in bundles}
-    for _ in range(runs):
-        for bundle in bundles:
-            command = [sys.executable, "-c", COLD, str(bundle), photo]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            rows[bundle].append([float(value) for value in done.stdout.split()])
     print("| bundle | import, s | load, s | first caption, s | together, s | best | peak memory, MB |")
     print("|---|---|---|---|---|---|---|")
-    for bundle, measured in rows.items():
-        together = [sum(row[:3]) for row in measured]
-        cells = [f"{statistics.median(column):.2f}" for column in list(zip(*measured, strict=True))[:3]]
-        cells += [f"{statistics.median(together):.2f}", f"{min(together):.2f}"]
-        cells.append(f"{max(row[3] for row in measured):.0f}")
-        print(f"| {bundle.name} | {' | '.join(cells)} |")
+    for bundle, starts in zip(bundles, cold_starts(bundles, sample_photos()[0], runs), strict=True):
+        medians = [
+            statistics.median(getattr(start, name) for start in starts)
+            for name in ("importing", "loading", "captioning", "seconds")
+        ]
+        cells = [f"{seconds:.2f}" for seconds in (*medians, min(start.seconds for start in starts))]
+        print(f"| {bundle.name} | {' | '.join(cells)} | {max(start.peak_bytes for start in starts) / 1e6:.0f} |")
     print()
 
 

@@ -29,6 +29,7 @@ from .errors import (
 if TYPE_CHECKING:
     from .bundle import Bundle, read_bundle
     from .captioner.storage import load_captioner, save_captioner
+    from .evaluation.compare import compare
     from .evaluation.evaluate import evaluate
     from .evaluation.verify import verify
     from .export.convert import convert
@@ -43,6 +44,7 @@ _LAZY = {
     "Caption": "runtime.caption",
     "Captioner": "runtime.captioner",
     "DecodingOptions": "runtime.options",
+    "compare": "evaluation.compare",
     "convert": "export.convert",
     "evaluate": "evaluation.evaluate",
     "load": "runtime.captioner",
@@ -68,6 +70,7 @@ __all__ = [
     "OutputError",
     "SourceError",
     "VocabularyError",
+    "compare",
     "convert",
     "evaluate",
     "load",

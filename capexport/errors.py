@@ -10,6 +10,7 @@ CapexportError
 ├── DataError           a data set that is missing, incomplete or malformed
 │   └── DownloadError   a file or photo that cannot be fetched
 ├── OptionError         options that do not exist or contradict each other
+├── QualityError        a bundle whose captions, logits or attention are outside its recipe's bounds
 ├── OutputError         an output that exists already or cannot be written
 └── MissingExtraError   an optional package that is not installed (an ImportError, too)
 """
@@ -59,6 +60,10 @@ class DownloadError(DataError):
 
 class OptionError(CapexportError):
     """Options that do not exist or contradict each other."""
+
+
+class QualityError(CapexportError):
+    """A bundle whose captions, logits or attention are outside its recipe's bounds."""
 
 
 class OutputError(CapexportError):

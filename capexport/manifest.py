@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from .errors import BundleError
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST, VOCABULARY, PARITY = "manifest.json", "vocabulary.txt", "parity.npz"
 MAX_BYTES = 1_000_000
 
@@ -34,6 +34,11 @@ class Graph:
     file: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """The symbols of its inputs' dimensions that are not static, which some accelerators refuse."""
+        return tuple(sorted({n for tensor in self.inputs for n in tensor.shape if isinstance(n, str)}))
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,25 @@ class File:
 
 
 @dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: what was found, what is allowed, and whether it holds.
+
+    Where nothing is named as allowed, what was found is only reported.
+    """
+
+    name: str
+    found: str
+    allowed: str = ""
+    holds: bool = True
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """The whole of manifest.json. `files` lists every file of the bundle but the manifest itself."""
+    """The whole of manifest.json.
+
+    gate   what was found on the calibration photos when the bundle was made
+    files  every file of the bundle but the manifest itself
+    """
 
     schema: int
     format: str
@@ -77,6 +99,7 @@ class Manifest:
     special_tokens: dict[str, int]
     graphs: dict[str, Graph]
     files: dict[str, File]
+    gate: tuple[Check, ...]
     made_with: dict[str, str]
     source_sha256: str
 
@@ -123,7 +146,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         return {key: _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     elif origin is types.UnionType and type(value) in arguments:
         return _build(type(value), value, where)
-    elif type(value) is kind and (kind is str or (kind is int and 0 <= value < 2**40)):
+    elif type(value) is kind and (kind in (str, bool) or (kind is int and 0 <= value < 2**40)):
         return value
     raise BundleError(f"The bundle's {where} is {str(value)[:80]!r}, which is not what belongs there.")
 

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -18,7 +19,12 @@ from capexport.runtime.caption import Caption
 from capexport.shipped import sample_photos
 from tests.web import Web
 
+if TYPE_CHECKING:
+    from capexport.export.explanation import Choices
+    from capexport.export.exporter import Exporter
+
 VARIANTS = [(to, recipe.name) for recipe in RECIPES.values() for to in recipe.formats]
+CALIBRATION = 6  # photos, for tiny captioners: enough to go through every step of calibration
 SCENES = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
 TINY_WORDS = ["", "[UNK]", "a", "[START]", "[END]", *(f"word{i}" for i in range(25))]
 
@@ -93,12 +99,30 @@ def tiny_source(tiny, tmp_path_factory) -> Path:
     return directory
 
 
-@pytest.fixture(scope="session")
-def tiny_bundles(tiny, tmp_path_factory) -> dict[tuple[str, str], Bundle]:
-    import capexport
+class Bundles(dict[tuple[str, str], Bundle]):
+    """A captioner's bundles by format and recipe, each made when it is first asked for, all by one Exporter.
 
-    root = tmp_path_factory.mktemp("tiny")
-    return {(to, r): capexport.convert(tiny, root / f"{to}-{r}", to=to, recipe=r) for to, r in VARIANTS}
+    choices  which precisions their layers got, by graph and step
+    """
+
+    def __init__(self, exporter: Exporter, root: Path) -> None:
+        self._exporter = exporter
+        self._root = root
+        self.choices: dict[tuple[str, str], Choices] = {}
+
+    def __missing__(self, variant: tuple[str, str]) -> Bundle:
+        export = self._exporter.export(*variant)
+        self.choices[variant] = export.choices
+        self[variant] = export.write(self._root / "-".join(variant), gate=False)
+        return self[variant]
+
+
+@pytest.fixture(scope="session")
+def tiny_bundles(tiny, photos, tmp_path_factory) -> Bundles:
+    """Without the gate: random weights are quantised better or worse, as it happens."""
+    from capexport.export.exporter import Exporter
+
+    return Bundles(Exporter(tiny, photos[:CALIBRATION]), tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture
@@ -115,11 +139,10 @@ def shipped():
 
 
 @pytest.fixture(scope="session")
-def shipped_bundles(shipped, tmp_path_factory) -> dict[tuple[str, str], Bundle]:
-    import capexport
+def shipped_bundles(shipped, tmp_path_factory) -> Bundles:
+    from capexport.export.exporter import Exporter
 
-    root = tmp_path_factory.mktemp("shipped")
-    return {(to, r): capexport.convert(shipped, root / f"{to}-{r}", to=to, recipe=r) for to, r in VARIANTS}
+    return Bundles(Exporter(shipped), tmp_path_factory.mktemp("shipped"))
 
 
 @pytest.fixture

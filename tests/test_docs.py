@@ -20,6 +20,11 @@ def test_the_table_of_options_is_the_table():
     assert options.markdown(DecodingOptions) in README
 
 
+def test_the_table_of_variants_is_the_one_that_was_measured():
+    block = README.split("<!-- benchmarks/variants.md -->\n")[1].split("<!-- end -->")[0]
+    assert block == (ROOT / "benchmarks/variants.md").read_text()
+
+
 def test_every_command_in_it_exists():
     named = set(re.findall(r"capexport (\w+) ", README)) - {"is", "takes"}
     assert named

@@ -27,5 +27,5 @@ def test_a_misspelt_format():
 
 def test_a_recipe_that_a_format_lacks(monkeypatch):
     monkeypatch.setitem(RECIPES, "rare", dataclasses.replace(RECIPES["fp32"], name="rare", formats=("onnx",)))
-    with pytest.raises(OptionError, match="tflite has no recipe 'rare'; it has: fp32, dynamic-int8"):
+    with pytest.raises(OptionError, match="tflite has no recipe 'rare'; it has: fp32, fp16, weight-int8"):
         check_recipe("tflite", "rare")

@@ -1,6 +1,6 @@
 """What a live Keras captioner says of photos, step by step: the truth that exports are held against.
 
-B photos, T tokens, L layers, H heads, N image positions, V vocabulary.
+B photos, T tokens, L layers, H heads, n image positions on the diagonal, D key dim, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,20 +12,27 @@ import einops
 import numpy as np
 import tensorflow as tf
 
-from ..parity_vectors import ParityVector
+from ..parity.vectors import ParityVector, diagonal
 from ..vocabulary import END, START
-from .weights import layer_indices, part
+from .weights import decoder_variables, layer_indices, part
 
 BATCH = 25
 
 
-def references(captioner: Any, pixels: Sequence[np.ndarray]) -> Iterator[ParityVector]:
-    """Caption uint8 photos (height, width, 3) greedily, the whole prefixes through the model at every step."""
+def references(
+    captioner: Any, pixels: Sequence[np.ndarray], names: Sequence[str] | None = None
+) -> Iterator[ParityVector]:
+    """Caption uint8 photos (height, width, 3) greedily, the whole prefixes through the model at every step.
+
+    names  of the photos, if they are sample photos
+    """
+    names = names or [""] * len(pixels)
     for start in range(0, len(pixels), BATCH):
-        yield from _references(captioner, np.stack(pixels[start : start + BATCH]))
+        batch = slice(start, start + BATCH)
+        yield from _references(captioner, np.stack(pixels[batch]), names[batch])
 
 
-def _references(captioner: Any, pixels: np.ndarray) -> list[ParityVector]:
+def _references(captioner: Any, pixels: np.ndarray, names: Sequence[str]) -> list[ParityVector]:
     """The photos of one batch; what is said after a caption's [END] has no bearing on it, and is dropped."""
     words = captioner.tokenizer.get_vocabulary()
     end, max_length = words.index(END), captioner.seq_embedding.pos_embedding.input_dim
@@ -38,18 +45,31 @@ def _references(captioner: Any, pixels: np.ndarray) -> list[ParityVector]:
     scores = np.stack([part(captioner, f"decoder_layers.{i}.last_attention_scores") for i in layer_indices(captioner)])
     height, width = features.shape[1:3]
     attention = einops.reduce(scores, "l b heads t (h w) -> b t h w", "mean", h=height, w=width)
+    cross = _cross(captioner, features.numpy())
     said = tokens[:, 1:].astype(np.int32)  # (B, T)
     lengths = (said == end).argmax(axis=1) + 1
     return [
         ParityVector(
             pixels=pixels[k],
+            cross=cross[k],
             tokens=said[k, :length],
             logits=logits[k, :length],
             log_probabilities=_log_softmax(logits[k, :length])[np.arange(length), said[k, :length]],
             attention=attention[k, :length],
+            photo=names[k],
         )
         for k, length in enumerate(lengths)
     ]
+
+
+def _cross(captioner: Any, features: np.ndarray) -> np.ndarray:
+    """The cross keys and values (B, 2L, H, n, D) of features (B, h, w, C), as of ParityVector."""
+    positions = einops.rearrange(features, "b h w c -> b (h w) c")[:, diagonal(features.shape[1:3])]
+    variables, blocks = decoder_variables(captioner), [f"decoder_layers.{i}" for i in layer_indices(captioner)]
+    names = [f"{block}.cross_attention.mha.{kind}" for block in blocks for kind in ("key", "value")]
+    kernels, biases = (np.stack([variables[f"{name}.{array}"] for name in names]) for array in ("kernel", "bias"))
+    projected = einops.einsum(positions, kernels, "b n c, l c heads d -> b l heads n d")
+    return projected + biases[:, :, np.newaxis]
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -73,6 +73,11 @@ def load_captioner(directory: str | os.PathLike[str] | None = None) -> Captioner
     return captioner
 
 
+def live(source: str | os.PathLike[str] | Any) -> Any:
+    """The captioner of a directory, the one that ships for None, and a live one as it is."""
+    return load_captioner(source) if source is None or isinstance(source, str | os.PathLike) else source
+
+
 def _variables(captioner: Captioner) -> dict[str, tf.Variable]:
     return encoder_variables(captioner.feature_extractor) | decoder_variables(captioner)
 

@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from ..manifest import SCHEMA
 from ..shipped import NAME, shipped_captioner
 
 RECIPE = "dynamic-int8"
@@ -25,7 +26,7 @@ def default_bundle() -> Path:
         if importlib.util.find_spec("onnxruntime") or not importlib.util.find_spec("ai_edge_litert")
         else "tflite"
     )
-    digest = hashlib.sha256(importlib.metadata.version("capexport").encode())
+    digest = hashlib.sha256(f"{SCHEMA} {importlib.metadata.version('capexport')}".encode())
     for path in sorted(source.iterdir()):
         digest.update(path.read_bytes())
     bundle = _cache() / f"{NAME}-{to}-{RECIPE}-{digest.hexdigest()[:12]}"

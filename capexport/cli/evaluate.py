@@ -16,14 +16,19 @@ from .options import add_options, read_options
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("captioner", type=Path, metavar="BUNDLE|SOURCE", help="a bundle, or a captioner's directory")
+    add_evaluation_options(parser)
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    parser.set_defaults(run=run)
+
+
+def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say which photos are captioned, and how."""
     add_dataset_options(parser)
     parser.add_argument("--split", default="dev", metavar="NAME", help="(default: dev)")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N photos (default: all)")
     parser.add_argument("--batch", type=int, default=16, metavar="N", help="photos captioned together (default: 16)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine (default: its own choice)")
-    parser.add_argument("--json", action="store_true", help="as one JSON object")
     add_options(parser, DecodingOptions)
-    parser.set_defaults(run=run)
 
 
 def run(parsed: argparse.Namespace) -> None:

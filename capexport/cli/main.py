@@ -15,6 +15,7 @@ COMMANDS = {
     "convert": "export a captioner to ONNX or TFLite",
     "verify": "hold a bundle against Keras",
     "evaluate": "score captions against people's: BLEU, METEOR, ROUGE-L, CIDEr, SPICE",
+    "compare": "measure bundles side by side: size, quality, likeness, latency, memory",
     "train": "train a captioner on photos with captions",
     "distill": "train an encoder from scratch to imitate another",
     "recipes": "list formats and recipes",

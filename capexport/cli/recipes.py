@@ -8,6 +8,8 @@ import json
 
 from ..recipes import RECIPES
 
+GRAPHS = ("encoder", "decoder")
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -17,20 +19,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     if parsed.json:
-        print(json.dumps([dataclasses.asdict(recipe) for recipe in RECIPES.values()]))
+        rows = [dataclasses.asdict(recipe) for recipe in RECIPES.values()]
+        print(json.dumps(rows, default=lambda precision: precision.name.lower()))
         return
     if parsed.markdown:
         print(markdown())
         return
     for recipe in RECIPES.values():
         print(f"{recipe.name} ({', '.join(recipe.formats)}): {recipe.purpose}")
-        print(f"    weights: {recipe.weights}; activations: {recipe.activations}")
+        for graph in GRAPHS:
+            print(f"    {graph}: {recipe.precision(graph).value}")
 
 
 def markdown() -> str:
     """The table of recipes for the docs."""
-    rows = ["| recipe | formats | weights | activations | for |", "|---|---|---|---|---|"]
+    rows = ["| recipe | formats | encoder | decoder | for |", "|---|---|---|---|---|"]
     for recipe in RECIPES.values():
-        cells = (f"`{recipe.name}`", ", ".join(recipe.formats), recipe.weights, recipe.activations, recipe.purpose)
-        rows.append(f"| {' | '.join(cells)} |")
+        precisions = [recipe.precision(graph).value for graph in GRAPHS]
+        rows.append(f"| {' | '.join((f'`{recipe.name}`', ', '.join(recipe.formats), *precisions, recipe.purpose))} |")
     return "\n".join(rows)

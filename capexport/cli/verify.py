@@ -7,11 +7,11 @@ import dataclasses
 import json
 from pathlib import Path
 
-from ..errors import ImageError
 from ..evaluation.verify import Verification, verify
+from ..manifest import Check
+from .photos import photos_in
 
 OUTSIDE = 1
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,23 +27,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Print the checks; the exit code is 1 where one does not hold."""
-    images = _photos(parsed.images) if parsed.images else []
+    images = photos_in(parsed.images) if parsed.images else []
     result = verify(parsed.bundle, parsed.against, images, parsed.threads)
     print(json.dumps({"holds": result.holds, **dataclasses.asdict(result)}) if parsed.json else table(result))
     return 0 if result.holds else OUTSIDE
 
 
-def _photos(folder: Path) -> list[Path]:
-    photos = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
-    if not photos:
-        raise ImageError(f"There are no photos in {folder}.")
-    return photos
-
-
 def table(result: Verification) -> str:
-    """The checks as lines for people."""
+    """The checks as lines for people; a dash stands before what is only reported."""
+    widths = [max(len(getattr(check, column)) for check in result.checks) for column in ("name", "found")]
     lines = [
-        f"{'ok  ' if check.holds else 'FAIL'}  {check.name:28} {check.found:>12}   ({check.allowed})"
+        f"{_verdict(check)}  {check.name:{widths[0]}}  {check.found:{widths[1]}}  {check.allowed}".rstrip()
         for check in result.checks
     ]
     return "\n".join(lines)
+
+
+def _verdict(check: Check) -> str:
+    if not check.allowed:
+        return "  - "
+    return "ok  " if check.holds else "FAIL"

@@ -1,1 +1,1 @@
-"""Holding exports against Keras (parity) and captions against people's (quality)."""
+"""Whether a bundle is what it says, and how good its captions are by people's."""

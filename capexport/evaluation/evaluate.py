@@ -46,12 +46,27 @@ def evaluate(
     with tempfile.TemporaryDirectory() as folder:
         runtime = _runtime(captioner, threads, Path(folder))
         started = time.monotonic()
-        captions = cast("Iterator[Caption]", runtime.caption_each([p.path for p in photos], options, batch=batch))
-        named = zip(photos, track(captions, len(photos), "captioning"), strict=True)
-        candidates = {str(photo.path): caption.text for photo, caption in named}
+        captions = caption_all(runtime, photos, options, batch)
         seconds = time.monotonic() - started
-    references = {str(photo.path): photo.captions for photo in photos}
-    return Evaluation(score(references, candidates), len(photos), seconds)
+    return Evaluation(quality_of(captions, photos), len(photos), seconds)
+
+
+def caption_all(
+    captioner: Captioner,
+    photos: Sequence[CaptionedPhoto],
+    options: DecodingOptions | None = None,
+    batch: int = 16,
+    description: str = "captioning",
+) -> list[Caption]:
+    """The captioner's captions of the photos; raises ImageError for a photo that cannot be read."""
+    captions = cast("Iterator[Caption]", captioner.caption_each([p.path for p in photos], options, batch=batch))
+    return list(track(captions, len(photos), description))
+
+
+def quality_of(captions: Sequence[Caption], photos: Sequence[CaptionedPhoto]) -> Quality:
+    """The captions, one of each photo, held against people's; raises what score raises."""
+    candidates = {str(photo.path): caption.text for photo, caption in zip(photos, captions, strict=True)}
+    return score({str(photo.path): photo.captions for photo in photos}, candidates)
 
 
 def _runtime(captioner: Any, threads: int | None, folder: Path) -> Captioner:

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..bundle import Bundle
-from ..errors import OptionError
-from ..image import Photo
-from ..manifest import PARITY, Graph
-from ..parity_vectors import ParityVector, unpack
+from ..errors import OptionError, SourceError
+from ..image import Photo, Pixels
+from ..manifest import PARITY, Check, Graph, Manifest, Preprocessing
+from ..parity.checks import compare_pixels, within_bounds
+from ..parity.comparison import Parity, compare_all
+from ..parity.vectors import ParityVector, unpack
 from ..recipes import RECIPES
 from ..runtime.backend import Tensors
 from ..runtime.captioner import Captioner, load
-from .parity import Parity, compare_all
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at: what was found, what is allowed, and whether it holds."""
-
-    name: str
-    found: str
-    allowed: str
-    holds: bool
+from ..shipped import sample_photos
 
 
 @dataclass(frozen=True)
@@ -57,43 +47,24 @@ def verify(
              which no TensorFlow is needed
     images   the photos to caption; those of the bundle's own vectors, if there are none
 
-    Raises what load and load_captioner raise, OptionError for images without `against`.
+    Raises what load and load_captioner raise, OptionError for images without `against`, SourceError for a captioner
+    of another shape than the bundle's.
     """
     captioner = load(bundle, threads)
-    own = unpack(captioner.bundle.files[PARITY])
+    manifest = captioner.bundle.manifest
+    own = unpack(captioner.bundle.files[PARITY], manifest)
     if images and against is None:
         raise OptionError("Only Keras can tell what is right for other photos: name its captioner with against.")
-    checks = [_contract(captioner, own[0])]
-    references = own
+    checks, references = [_contract(captioner, own[0])], own
     if against is not None:
         pixels = [captioner.preprocess(photo) for photo in images] or [vector.pixels for vector in own]
-        references, fingerprint = _by_keras(against, pixels)
-        same = fingerprint == captioner.bundle.manifest.source_sha256
+        references, fingerprint = _by_keras(against, manifest, pixels)
+        same = fingerprint == manifest.source_sha256
         checks.append(Check("made from this captioner", "yes" if same else "no", "yes", same))
+    checks += _own_pixels(captioner, own)
+    checks += _pixels_by_tensorflow(manifest.preprocessing, images, references)
     parity = compare_all(captioner, references)
-    return Verification((*checks, *_within_bounds(parity, captioner.bundle.manifest.recipe)), parity)
-
-
-def _within_bounds(parity: Parity, recipe: str) -> list[Check]:
-    bounds, count = RECIPES[recipe].bounds, len(parity.comparisons)
-    least = count - math.ceil(count * (1 - bounds.identical))
-    alike = parity.identical + parity.near_ties
-    return [
-        Check("identical captions", f"{alike} of {count}", f"{least} or more", alike >= least),
-        *(
-            Check(name, f"{value:.2g}", f"up to {most:g}", value <= most)
-            for name, value, most in (
-                ("largest error of a logit", parity.logits_error, bounds.logits_error),
-                ("largest error of attention", parity.attention_error, bounds.attention_error),
-            )
-        ),
-        Check(
-            "most attended cell the same",
-            f"{parity.same_cell:.1%}",
-            f"{bounds.same_cell:.0%} or more",
-            parity.same_cell >= bounds.same_cell,
-        ),
-    ]
+    return Verification((*checks, *within_bounds(parity, RECIPES[manifest.recipe].bounds)), parity)
 
 
 def _contract(captioner: Captioner, vector: ParityVector) -> Check:
@@ -113,13 +84,39 @@ def _odd(tensors: Tensors, graph: Graph) -> list[str]:
     return sorted(name for name in stated.keys() | actual.keys() if stated.get(name) != actual.get(name))
 
 
-def _by_keras(against: Any, pixels: Sequence[np.ndarray]) -> tuple[list[ParityVector], str]:
+def _own_pixels(captioner: Captioner, own: Sequence[ParityVector]) -> list[Check]:
+    """This machine's preprocessing against the bundle's photos, as far as they are installed."""
+    try:
+        samples = {path.name: path for path in sample_photos()}
+    except SourceError:
+        return []
+    pairs = [(captioner.preprocess(samples[one.photo]), one.pixels) for one in own if one.photo in samples]
+    return [compare_pixels("pixels as when converted", pairs, most=1)] if pairs else []
+
+
+def _pixels_by_tensorflow(
+    preprocessing: Preprocessing, images: Sequence[Photo], references: Sequence[ParityVector]
+) -> list[Check]:
+    """The photos' pixels against TensorFlow's own; reported alone, since image.py is meant to do some things better."""
+    if not images:
+        return []
+    from ..captioner.reading import read_with_tensorflow
+
+    read = [read_with_tensorflow(photo, preprocessing) for photo in images]
+    pairs = [(one.pixels, pixels) for one, pixels in zip(references, read, strict=True) if pixels is not None]
+    return [compare_pixels("pixels beside TensorFlow's", pairs)] if pairs else []
+
+
+def _by_keras(against: Any, manifest: Manifest, pixels: Sequence[Pixels]) -> tuple[list[ParityVector], str]:
     """What Keras makes of the pixels, and the captioner's fingerprint."""
+    from ..captioner.measures import image_size, measure
     from ..captioner.reference import references
-    from ..captioner.storage import load_captioner
-    from ..export.convert import source_fingerprint
+    from ..captioner.storage import live
+    from ..export.exporter import source_fingerprint
     from ..progress import track
 
-    captioner = load_captioner(Path(against)) if isinstance(against, str | os.PathLike) else against
+    captioner = live(against)
+    if (measure(captioner), image_size(captioner)) != (manifest.shape, manifest.preprocessing.size):
+        raise SourceError("The captioner has another shape than the bundle, which was not made from it.")
     truth = list(track(references(captioner, pixels), len(pixels), "Keras"))
     return truth, source_fingerprint(captioner)

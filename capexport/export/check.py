@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import SourceError
-from ..parity_vectors import ParityVector
+from ..parity.vectors import ParityVector
 from ..runtime.backend import GraphBackend, Runner
 from .graphs import ONNX, DecoderGraph, EncoderGraph, describe
 

@@ -23,8 +23,10 @@ from ..captioner.measures import measure
 from ..captioner.weights import decoder_variables, feed_forward, output_bias
 from ..errors import SourceError
 from ..manifest import Graph, Tensor
+from ..recipes import Precision
 
 MASKED = -1e9
+INT8 = 127  # the largest level
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class EncoderGraph(tf.Module):
         features = tf.reshape(features, [-1, features.shape[-1]])  # (B * N, C)
         outputs = {}
         for name, kernel, bias in self._projections:
-            projected = tf.matmul(features, kernel) + bias  # (B * N, H * D)
+            projected = _product(features, kernel, bias, name)  # (B * N, H * D)
             projected = tf.reshape(projected, [-1, positions, shape.heads, shape.key_dim])
             outputs[name] = tf.transpose(projected, [0, 2, 1, 3])  # (B, H, N, D)
         return outputs
@@ -100,11 +102,11 @@ class EncoderGraph(tf.Module):
 class DecoderGraph(tf.Module):
     """One step: tokens (B,), position and caches -> logits (B, V), grown caches and attention (L, B, H, N)."""
 
-    def __init__(self, captioner: Any, dialect: Dialect, int8_embedding: bool = False) -> None:
+    def __init__(self, captioner: Any, dialect: Dialect, precision: Precision = Precision.FLOAT) -> None:
         super().__init__()
         self._shape = measure(captioner)
         self._dialect = dialect
-        self._int8_embedding = int8_embedding
+        self._precision = precision  # of the embeddings; the layers are treated in the exported graph
         self._weights = {name: variable.numpy() for name, variable in decoder_variables(captioner).items()}
         self._output_bias = self._weights["output_layer.dense.bias"] + output_bias(captioner)
         self._epsilons = _epsilons(captioner)
@@ -129,8 +131,8 @@ class DecoderGraph(tf.Module):
 
     def _step(self, given: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         weights = self._weights
-        x = self._embedded(given["tokens"])
-        x += tf.gather(weights["seq_embedding.pos_embedding.embeddings"], given["position"])  # (B, U)
+        words, places = (("token_embedding", given["tokens"]), ("pos_embedding", given["position"]))
+        x = self._embedded(*words) + self._embedded(*places)  # (B, U) + (U,)
         outputs: dict[str, tf.Tensor] = {}
         attention: list[tf.Tensor] = []
         for i in range(self._shape.layers):
@@ -141,25 +143,34 @@ class DecoderGraph(tf.Module):
             attended, scores = self._cross_attention(x, given, i)
             attention.append(scores)
             x = self._norm(x + attended, f"{name}.cross_attention.norm")
-            x = self._norm(x + self._feed_forward(x, f"{name}.ff"), f"{name}.ff.norm")
-        outputs["logits"] = tf.matmul(x, weights["output_layer.dense.kernel"]) + self._output_bias  # (B, V)
+            x = self._norm(x + self._feed_forward(x, i), f"{name}.ff.norm")
+        outputs["logits"] = _product(x, weights["output_layer.dense.kernel"], self._output_bias, "output")  # (B, V)
         outputs["attention"] = tf.stack(attention)  # (L, B, H, N)
         return outputs
 
-    def _embedded(self, tokens: tf.Tensor) -> tf.Tensor:
-        table = self._weights["seq_embedding.token_embedding.embeddings"]  # (V, U)
-        if not self._int8_embedding:
-            return tf.gather(table, tokens)
-        scales = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-12) / 127  # a word's largest value is 127
-        rounded = np.round(table / scales).astype(np.int8)
-        return tf.cast(tf.gather(rounded, tokens), tf.float32) * tf.gather(scales.astype(np.float32), tokens)
+    def _embedded(self, table: str, row: tf.Tensor) -> tf.Tensor:
+        """Rows of an embedding (rows, U), out of int8 levels with a scale a row where the layers are not in float.
+
+        Half precision is two such levels, since TFLite looks up no 16-bit numbers: the second divides the first's step.
+        """
+        rows = self._weights[f"seq_embedding.{table}.embeddings"]  # (V or max_length, U)
+        if self._precision is Precision.FLOAT:
+            return tf.gather(rows, row)
+        scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12) / INT8  # (rows, 1)
+        levels = np.round(rows / scales)
+        x = tf.cast(tf.gather(levels.astype(np.int8), row), tf.float32)
+        if self._precision is Precision.HALF:
+            rest = np.round((rows / scales - levels) * 2 * INT8)
+            x += tf.cast(tf.gather(rest.astype(np.int8), row), tf.float32) * np.float32(1 / (2 * INT8))
+        return x * tf.gather(scales.astype(np.float32), row)
 
     def _self_attention(self, x: tf.Tensor, given: dict[str, tf.Tensor], i: int):
         name = f"decoder_layers.{i}.self_attention.mha"
         parts = [self._query(name), *(_projection(self._weights, f"{name}.{kind}") for kind in ("key", "value"))]
         kernel = np.concatenate([part[0] for part in parts], axis=1)  # (U, 3 * H * D)
         bias = np.concatenate([part[1] for part in parts])
-        query, key, value = (self._heads(part) for part in tf.split(tf.matmul(x, kernel) + bias, 3, axis=1))
+        product = _product(x, kernel, bias, f"layer_{i}/self_attention/query_key_value")  # (B, 3 * H * D)
+        query, key, value = (self._heads(part) for part in tf.split(product, 3, axis=1))
         position = given["position"]
         keys = self._append(given[f"self_keys_{i}"], key, position)
         values = self._append(given[f"self_values_{i}"], value, position)
@@ -167,15 +178,16 @@ class DecoderGraph(tf.Module):
         if not self._dialect.growing_cache:
             future = tf.range(self._shape.max_length) > position  # (P,)
             scores += tf.cast(future, tf.float32) * MASKED
-        return self._output(tf.matmul(tf.nn.softmax(scores), values), name), keys, values
+        attended = tf.matmul(tf.nn.softmax(scores), values)  # (B, H, 1, D)
+        return self._output(attended, name, f"layer_{i}/self_attention/output"), keys, values
 
     def _cross_attention(self, x: tf.Tensor, given: dict[str, tf.Tensor], i: int):
         name = f"decoder_layers.{i}.cross_attention.mha"
         kernel, bias = self._query(name)
-        query = self._heads(tf.matmul(x, kernel) + bias)
+        query = self._heads(_product(x, kernel, bias, f"layer_{i}/cross_attention/query"))
         scores = tf.nn.softmax(tf.matmul(query, given[f"cross_keys_{i}"], transpose_b=True))  # (B, H, 1, N)
-        attended = self._output(tf.matmul(scores, given[f"cross_values_{i}"]), name)
-        return attended, tf.squeeze(scores, axis=2)
+        attended = tf.matmul(scores, given[f"cross_values_{i}"])  # (B, H, 1, D)
+        return self._output(attended, name, f"layer_{i}/cross_attention/output"), tf.squeeze(scores, axis=2)
 
     def _query(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         kernel, bias = _projection(self._weights, f"{name}.query")
@@ -185,10 +197,10 @@ class DecoderGraph(tf.Module):
     def _heads(self, x: tf.Tensor) -> tf.Tensor:
         return tf.reshape(x, [-1, self._shape.heads, 1, self._shape.key_dim])  # (B, H, 1, D)
 
-    def _output(self, attended: tf.Tensor, name: str) -> tf.Tensor:
+    def _output(self, attended: tf.Tensor, name: str, layer: str) -> tf.Tensor:
         kernel, bias = (self._weights[f"{name}.attention_output.{part}"] for part in ("kernel", "bias"))
         flat = tf.reshape(attended, [-1, self._shape.heads * self._shape.key_dim])
-        return tf.matmul(flat, kernel.reshape(-1, kernel.shape[-1])) + bias  # (B, U)
+        return _product(flat, kernel.reshape(-1, kernel.shape[-1]), bias, layer)  # (B, U)
 
     def _append(self, cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
         if self._dialect.growing_cache:
@@ -196,16 +208,23 @@ class DecoderGraph(tf.Module):
         zero = tf.constant(0)
         return xla.dynamic_update_slice(cache, new, tf.stack([zero, zero, position, zero]))
 
-    def _feed_forward(self, x: tf.Tensor, name: str) -> tf.Tensor:
-        weights = self._weights
-        hidden = tf.nn.relu(tf.matmul(x, weights[f"{name}.first.kernel"]) + weights[f"{name}.first.bias"])
-        return tf.matmul(hidden, weights[f"{name}.second.kernel"]) + weights[f"{name}.second.bias"]
+    def _feed_forward(self, x: tf.Tensor, i: int) -> tf.Tensor:
+        for place in ("first", "second"):
+            kernel, bias = (self._weights[f"decoder_layers.{i}.ff.{place}.{part}"] for part in ("kernel", "bias"))
+            x = _product(x, kernel, bias, f"layer_{i}/feed_forward/{place}")
+            x = tf.nn.relu(x) if place == "first" else x
+        return x
 
     def _norm(self, x: tf.Tensor, name: str) -> tf.Tensor:
         centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
         square = tf.pow(centred, 2.0) if self._dialect.pow_square else tf.square(centred)
         deviation = tf.sqrt(tf.reduce_mean(square, axis=-1, keepdims=True) + self._epsilons[name])
         return centred / deviation * self._weights[f"{name}.gamma"] + self._weights[f"{name}.beta"]
+
+
+def _product(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray, layer: str) -> tf.Tensor:
+    """x (R, in) times kernel (in, out) plus bias (out,), under a name by which the layer is found in the graphs."""
+    return tf.matmul(x, kernel, name=f"{layer}/MatMul") + bias
 
 
 def _projection(weights: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:

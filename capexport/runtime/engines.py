@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Sequence
+
 from ..bundle import Bundle
 from ..errors import MissingExtraError
-from .backend import Backend, GraphBackend
+from ..recipes import FORMATS
+from .backend import Backend, GraphBackend, Runner
 
 
 def open_backend(bundle: Bundle, threads: int | None = None) -> Backend:
@@ -12,12 +16,28 @@ def open_backend(bundle: Bundle, threads: int | None = None) -> Backend:
 
     threads  of the engine; None leaves the choice to it
     """
+    manifest = bundle.manifest
+    encode, decode = (
+        open_graph(
+            manifest.format,
+            bundle.graph(name),
+            [tensor.name for tensor in manifest.graphs[name].outputs],
+            threads,
+            what=f"the {name} of {bundle.directory}",
+        )
+        for name in ("encoder", "decoder")
+    )
+    return GraphBackend(manifest.graphs["decoder"], encode, decode)
+
+
+def open_graph(to: str, model: bytes, outputs: Sequence[str], threads: int | None, what: str) -> Runner:
+    """Load the bytes of one graph into the engine of a format, see recipes.FORMATS.
+
+    what  the graph's description in the BundleError that is raised if the engine refuses it
+    """
     try:
-        if bundle.manifest.format == "onnx":
-            from .onnx import open_graph
-        else:
-            from .tflite import open_graph
+        engine = importlib.import_module(f".{FORMATS[to].engine}", __package__)
     except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or bundle.manifest.format, bundle.manifest.format) from error
-    encode, decode = (open_graph(bundle, name, threads) for name in ("encoder", "decoder"))
-    return GraphBackend(bundle.manifest.graphs["decoder"], encode, decode)
+        raise MissingExtraError(error.name or to, FORMATS[to].extra) from error
+    runner: Runner = engine.open_graph(model, outputs, threads, what)
+    return runner

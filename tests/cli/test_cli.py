@@ -1,5 +1,6 @@
 """The command line, as its user meets it: what it prints, what it refuses, what it leaves behind."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from capexport.cli.main import COMMANDS, main
+from capexport.recipes import RECIPES
 from tests.web import sends
 
 
@@ -194,9 +196,43 @@ def test_data_that_is_refused(capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def strict(monkeypatch):
+    """Bounds that no int8 keeps."""
+    bounds = dataclasses.replace(RECIPES["int8"].bounds, logits_error=1e-9)
+    monkeypatch.setitem(RECIPES, "int8", dataclasses.replace(RECIPES["int8"], bounds=bounds))
+
+
+@pytest.mark.usefixtures("strict")
+def test_the_gate_refuses_with_the_figures_and_explain_tells_of_every_layer(capsys, tiny_source, photos, tmp_path):
+    out, figure = tmp_path / "out", tmp_path / "out-layers.png"
+    arguments = ["convert", tiny_source, "--recipe", "int8", "--out", out, "--calibration", photos[0].parent]
+    code, said, err = run(capsys, *arguments, "--explain")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "costs this captioner too much" in err
+    assert "largest error of a logit" in err
+    assert [path.name for path in tmp_path.iterdir()] == [figure.name]
+    assert Image.open(figure).size[1] > 1000
+    lines = [line.split() for line in said.splitlines()]
+    assert sum(line[-1:] in (["static"], ["stored"], ["half"], ["float"], ["dynamic"]) for line in lines) == 56 + 13
+    assert [line[0] for line in lines if line[-1:] == ["now"]] == ["encoder", "decoder"]
+    refused(capsys, "exists already", *arguments, "--explain")
+    figure.unlink()
+    code, said, err = run(capsys, *arguments, "--explain", "--no-gate", "--json")
+    assert (code, json.loads(said)["recipe"], figure.exists()) == (0, "int8", True)
+    assert "layer_0/self_attention/query_key_value" in err
+    checks = {check["name"]: check["holds"] for check in json.loads((out / "manifest.json").read_text())["gate"]}
+    assert not checks["largest error of a logit"]
+
+
+def test_what_convert_refuses_before_the_work(capsys, tiny_source, tmp_path):
+    refused(capsys, "There are no photos in", "convert", tiny_source, "--calibration", tmp_path)
+    refused(capsys, "nothing to explain", "convert", tiny_source, "--out", tmp_path / "float", "--explain")
+
+
 def test_recipes(capsys):
     assert "dynamic-int8" in run(capsys, "recipes")[1]
-    assert {row["name"] for row in json.loads(run(capsys, "recipes", "--json")[1])} == {"fp32", "dynamic-int8"}
+    assert {row["name"] for row in json.loads(run(capsys, "recipes", "--json")[1])} == RECIPES.keys()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -217,10 +253,17 @@ def test_a_real_process_says_nothing_it_should_not(tiny_source, photos, tmp_path
     """Conversion and captioning in fresh processes: results on standard output, nothing on standard error."""
     program = Path(sys.executable).with_name("capexport")
     out = tmp_path / "bundle"
+    lines = {}
     for arguments in (["convert", tiny_source, "--to", "onnx", "--out", out], ["caption", photos[0], "--bundle", out]):
         done = subprocess.run([program, *arguments], capture_output=True, text=True, env=os.environ, check=False)
         assert (done.returncode, done.stderr) == (0, "")
-        assert len(done.stdout.splitlines()) == 1
+        lines[arguments[0]] = done.stdout.splitlines()
+    assert lines["convert"][0].startswith(f"{out}: onnx, fp32, ")
+    assert [line.strip() for line in lines["convert"][1:]] == [
+        "encoder.onnx: static shapes but for B",
+        "decoder.onnx: static shapes but for B, P",
+    ]
+    assert len(lines["caption"]) == 1
 
 
 def test_without_a_bundle_the_shipped_captioner_is_converted_once(capsys, photos, tmp_path, monkeypatch):

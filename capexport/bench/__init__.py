@@ -1,0 +1,1 @@
+"""What captioning costs: latencies, cold starts, memory."""

@@ -1,0 +1,243 @@
+"""The layers of an ONNX model, their activations' ranges, and other precisions for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ..recipes import Precision
+from ..runtime.backend import Runner, Tensors
+from ..runtime.onnx import open_graph
+from .layers import LEVELS, Layer, Observation, Observer, Precisions, Ranges, Rounding, layer_name, least_scales
+
+CONTRIB = "com.microsoft"  # the domain of onnxruntime's own operators
+BLOCK = 64  # of MatMulNBits; error and speed hardly depend on it, small blocks are larger files
+ACTIVATIONS = ("Relu", "Clip")  # engines compute them along with the convolution before them
+
+
+def layers(model: bytes) -> list[Layer]:
+    """The model's convolutions and products by constant weights, in the order in which they are computed."""
+    graph = onnx.load_from_string(model).graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    return [
+        _layer(graph, node, list(weights[node.input[1]].dims))
+        for node in graph.node
+        if node.op_type in ("Conv", "MatMul") and node.input[1] in weights
+    ]
+
+
+def observe(model: bytes, outputs: Sequence[str], use: Callable[[Runner], object]) -> Observation:
+    """Watch each layer's source and result while `use` runs the graph."""
+    watched = sorted({name for layer in layers(model) for name in (layer.source, layer.result)})
+    loaded = onnx.load_from_string(model)
+    more = set(watched) - {value.name for value in loaded.graph.output}
+    loaded.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in sorted(more))
+    run = open_graph(loaded.SerializeToString(), sorted({*outputs, *watched}), None, "a graph to be calibrated")
+    observer = Observer()
+
+    def observed(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        given = run(inputs)
+        for name in watched:
+            axis = 1 if given[name].ndim == 4 else -1  # (B, C, h, w) or (R, C)
+            observer.see(name, given[name], axis, rows=len(next(iter(inputs.values()))))
+        return given
+
+    use(observed)
+    return observer.observation()
+
+
+def lower(model: bytes, precisions: Precisions, ranges: Ranges) -> bytes:
+    """An exported model with its layers in these precisions.
+
+    Products in DYNAMIC precision quantise activations in blocks of each row, so that a row's result does not depend on
+    its neighbours in the batch (as it does after DynamicQuantizeLinear, whose one scale is the whole tensor's);
+    convolutions have no such operator, and are STORED.
+    """
+    loaded = onnx.load_from_string(model)
+    rewriting = _Rewriting(loaded.graph, ranges)
+    for layer in layers(model):
+        rewriting.lower(layer, precisions.get(layer.node, Precision.FLOAT))
+    rewriting.sort()
+    loaded.opset_import.append(onnx.helper.make_opsetid(CONTRIB, 1))
+    return bytes(loaded.SerializeToString())
+
+
+def _layer(graph: onnx.GraphProto, node: onnx.NodeProto, weights: list[int]) -> Layer:
+    depthwise = node.op_type == "Conv" and weights[1] == 1 and weights[0] > 1
+    after = [other for other in graph.node if node.output[0] in other.input]
+    fused = node.op_type == "Conv" and len(after) == 1 and after[0].op_type in ACTIVATIONS
+    return Layer(
+        name=layer_name(";".join([node.name, *(name.removesuffix("/bias:0") for name in node.input[2:])])),
+        kind="matmul" if node.op_type == "MatMul" else "depthwise" if depthwise else "conv",
+        node=node.name,
+        source=node.input[0],
+        result=after[0].output[0] if fused else node.output[0],
+        weights=int(np.prod(weights)),
+        columns=weights[1 if node.op_type == "MatMul" else 0],
+        homogeneous=not (fused and after[0].op_type == "Clip"),
+    )
+
+
+class _Rewriting:
+    """Changes layers of a graph in place, one after the other."""
+
+    def __init__(self, graph: onnx.GraphProto, ranges: Ranges) -> None:
+        self._graph = graph
+        self._ranges = ranges
+        self._nodes = {node.name: node for node in graph.node}
+        self._weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        self._rounded: set[str] = set()  # sources of calibrated layers
+
+    def lower(self, layer: Layer, precision: Precision) -> None:
+        node = self._nodes[layer.node]
+        if precision is Precision.HALF:
+            node.input[1] = self._half(node.input[1])
+        elif precision is Precision.DYNAMIC and layer.kind == "matmul":
+            self._multiply_in_int8(node)
+        elif precision in (Precision.STORED, Precision.DYNAMIC):
+            node.input[1] = self._stored(layer, node.input[1])
+        elif precision is Precision.STATIC:
+            self._calibrated(layer, node)
+
+    def sort(self) -> None:
+        """Bring the nodes into an order in which they can be computed."""
+        waiting, known = list(self._graph.node), {""}
+        known |= {value.name for value in (*self._graph.input, *self._graph.initializer)}
+        del self._graph.node[:]
+        while waiting:
+            ready = [node for node in waiting if known.issuperset(node.input)]
+            waiting = [node for node in waiting if not known.issuperset(node.input)]
+            known |= {name for node in ready for name in node.output}
+            self._graph.node.extend(ready)
+
+    def _half(self, name: str) -> str:
+        """Weights in half precision, which engines make float once, when they load the graph."""
+        limit = np.finfo(np.float16).max
+        half = np.clip(self._weights[name], -limit, limit).astype(np.float16)
+        return self._node("Cast", self._constants(name, half=half), to=onnx.TensorProto.FLOAT)
+
+    def _stored(self, layer: Layer, name: str) -> str:
+        """Weights in int8, which engines make float once, when they load the graph."""
+        levels, scales = _int8(layer, self._weights[name])
+        stored, scale = self._constants(name, int8=levels, scales=scales)
+        return self._node("Mul", [self._node("Cast", [stored], to=onnx.TensorProto.FLOAT), scale])
+
+    def _multiply_in_int8(self, node: onnx.NodeProto) -> None:
+        """A product by weight (K, N) with a scale per column and block of K, as onnxruntime's MatMulNBits wants it."""
+        name = node.input[1]
+        weight = self._weights[name]
+        inner, outer = weight.shape
+        blocks = -(-inner // BLOCK)
+        padded = np.zeros((blocks * BLOCK, outer), np.float32)
+        padded[:inner] = weight
+        grouped = padded.T.reshape(outer, blocks, BLOCK)
+        scales = np.maximum(np.abs(grouped).max(axis=2), 1e-12) / 127  # (N, blocks)
+        levels = np.round(grouped / scales[..., np.newaxis]) + 128  # unsigned, zero at 128
+        constants = self._constants(name, uint8=levels.astype(np.uint8), scales=scales.astype(np.float32))
+        node.CopyFrom(
+            onnx.helper.make_node(
+                "MatMulNBits",
+                [node.input[0], *constants],
+                node.output,
+                name=node.name,
+                domain=CONTRIB,
+                K=inner,
+                N=outer,
+                bits=8,
+                block_size=BLOCK,
+                accuracy_level=4,  # multiply in int8
+            )
+        )
+
+    def _calibrated(self, layer: Layer, node: onnx.NodeProto) -> None:
+        """Weights, bias and activations rounded to their scales' levels, a form that engines compute in integers."""
+        name, rounding = node.input[1], Rounding.of(layer, self._ranges)
+        source, result = rounding.source, rounding.result
+        step = _steps(self._ranges[layer.source].extremes(source))[0]
+        weights = self._weights[name] * _along(layer, "in", source) / _along(layer, "out", result)
+        bias = self._weights[node.input[2]] / result if len(node.input) > 2 else np.zeros(1, np.float32)
+        levels, scales = _int8(layer, weights, least_scales(bias, float(step)))
+        scales = scales.reshape(-1)
+        node.input[0] = self._rounded_source(layer, source)
+        parts = self._constants(name, int8=levels, scales=scales, zeros=np.zeros_like(scales, np.int8))
+        node.input[1] = self._node("DequantizeLinear", parts, axis=_channels(layer))
+        if len(node.input) > 2:
+            whole = np.round(bias / (scales * step)).astype(np.int32)
+            parts = self._constants(node.input[2], int32=whole, scales=scales * step)
+            node.input[2] = self._node("DequantizeLinear", parts, axis=0)
+        self._round_result(layer, result)
+
+    def _rounded_source(self, layer: Layer, scales: NDArray[np.float32]) -> str:
+        """The layer's source divided by its channels' scales and rounded, once for all layers that read it so."""
+        name = f"{layer.source}_for_{layer.kind}"
+        if name not in self._rounded:
+            inverse = self._constants(name, inverse=_of_channels(layer, np.float32(1) / scales))
+            divided = self._node("Mul", [layer.source, *inverse])
+            self._round(divided, name, self._ranges[layer.source].extremes(scales))
+            self._rounded.add(name)
+        return name
+
+    def _round_result(self, layer: Layer, scales: NDArray[np.float32]) -> None:
+        """Round the layer's result, which is divided by the scales, and multiply it for all that read it."""
+        name = layer.result
+        [maker] = [node for node in self._graph.node if name in node.output]
+        maker.output[:] = [f"{name}_divided" if output == name else output for output in maker.output]
+        extremes = self._ranges[name].extremes(scales)
+        if np.all(scales == 1):
+            self._round(f"{name}_divided", name, extremes)
+            return
+        rounded = self._round(f"{name}_divided", f"{name}_rounded", extremes)
+        self._node("Mul", [rounded, *self._constants(name, scales=_of_channels(layer, scales))], name)
+
+    def _round(self, source: str, result: str, extremes: tuple[float, float]) -> str:
+        step, zero = _steps(extremes)
+        scale = self._constants(result, step=step, zero=zero)
+        levels = self._node("QuantizeLinear", [source, *scale])
+        return self._node("DequantizeLinear", [levels, *scale], result)
+
+    def _node(self, kind: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
+        output = output or f"{inputs[0]}_{kind}"
+        self._graph.node.append(onnx.helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output
+
+    def _constants(self, name: str, **arrays: NDArray[Any]) -> list[str]:
+        named = {f"{name}_{suffix}": array for suffix, array in arrays.items()}
+        self._graph.initializer.extend(onnx.numpy_helper.from_array(array, key) for key, array in named.items())
+        return list(named)
+
+
+def _channels(layer: Layer) -> int:
+    """The axis of the output channels: a product's weights are (in, out), a convolution's (out, in, height, width)."""
+    return 1 if layer.kind == "matmul" else 0
+
+
+def _of_channels(layer: Layer, scales: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Scales of an activation (R, C) or (B, C, height, width), in a shape by which it can be multiplied."""
+    return scales if layer.kind == "matmul" else scales.reshape(-1, 1, 1)
+
+
+def _along(layer: Layer, side: str, scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scales of channels in or out, in a shape by which the weights can be multiplied; depthwise they are the same."""
+    shape = {("matmul", "in"): (-1, 1), ("matmul", "out"): (1, -1), ("conv", "in"): (1, -1, 1, 1)}
+    return scales.reshape(shape.get((layer.kind, side), (-1, 1, 1, 1)))
+
+
+def _int8(
+    layer: Layer, weights: NDArray[np.float32], least: NDArray[np.float32] | float = 0.0
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """The weights' levels, and a scale per output channel in a shape by which both can be multiplied."""
+    others = tuple(axis for axis in range(weights.ndim) if axis != _channels(layer))
+    scales = np.maximum(np.abs(weights).max(axis=others), 1e-12) / LEVELS
+    scales = np.expand_dims(np.maximum(scales, least), others).astype(np.float32)
+    return np.round(weights / scales).astype(np.int8), scales
+
+
+def _steps(extremes: tuple[float, float]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """The step between levels of an activation (uint8), and the level of 0."""
+    low, high = extremes
+    step = np.float32((high - low) / 255)
+    return np.array(step), np.array(np.clip(np.round(-low / step), 0, 255), np.uint8)

@@ -1,0 +1,136 @@
+"""Calibrated layers of a TFLite model made ready for rounding: see layers.Rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+from numpy.typing import NDArray
+
+from .layers import LEVELS, Layer, Ranges, Rounding, least_scales
+
+AXES = {("matmul", "in"): (1, -1), ("matmul", "out"): (-1, 1), ("conv", "in"): (-1,), ("conv", "out"): (-1, 1, 1, 1)}
+
+
+def prepare(
+    model: bytes, layers: Sequence[Layer], ranges: Ranges
+) -> tuple[bytes, Mapping[str, str], Mapping[str, tuple[float, float]]]:
+    """Divide what goes into and comes out of these layers by its channels' scales.
+
+    Returns the model, the layers' new nodes by their old ones, and the extremes of the activations to be rounded.
+    """
+    preparing = _Preparing(model)
+    extremes: dict[str, tuple[float, float]] = {}
+    nodes: dict[str, str] = {}
+    for layer in layers:
+        rounding = Rounding.of(layer, ranges)
+        before = ranges[layer.source].extremes(rounding.source)
+        source, result = preparing.prepare(layer, rounding, step=(before[1] - before[0]) / 255)
+        extremes[source] = before
+        extremes[result] = ranges[layer.result].extremes(rounding.result)
+        nodes[layer.node] = result
+    return preparing.model(), nodes, extremes
+
+
+class _Preparing:
+    """Changes layers of a model in place, one after the other."""
+
+    def __init__(self, model: bytes) -> None:
+        self._content = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+        self._graph = self._content.subgraphs[0]
+        self._tensors = {tensor.name.decode(): k for k, tensor in enumerate(self._graph.tensors)}
+        self._operators = {self._graph.tensors[op.outputs[0]].name.decode(): op for op in self._graph.operators}
+        self._multiply = self._opcode(schema.BuiltinOperator.MUL)
+
+    def model(self) -> bytes:
+        return bytes(flatbuffer_utils.convert_object_to_bytearray(self._content))
+
+    def prepare(self, layer: Layer, rounding: Rounding, step: float) -> tuple[str, str]:
+        """The names of the activations before and after the layer that are to be rounded.
+
+        step  between two levels of the activation before it
+        """
+        operator = self._operators[layer.node]
+        source, weights, result = operator.inputs[0], operator.inputs[1], operator.outputs[0]
+        divided = f"{layer.source}/for_{layer.kind}"
+        if divided not in self._tensors:
+            inverse = self._constant(f"{divided}/scales", 1 / rounding.source)
+            self._insert(operator, source, inverse, self._like(source, divided))
+        operator.inputs[0] = self._tensors[divided]
+        array = self._array(weights) * _along(layer, "in", rounding.source) / _along(layer, "out", rounding.result)
+        if len(operator.inputs) > 2 and operator.inputs[2] >= 0:
+            bias = self._array(operator.inputs[2]) / rounding.result
+            operator.inputs[2] = self._constant(f"{layer.result}/bias", bias)
+            array = _raised(layer, array, least_scales(bias, step))
+        operator.inputs[1] = self._constant(f"{layer.result}/weights", array)
+        if np.all(rounding.result == 1):
+            return divided, layer.result
+        operator.outputs[0] = self._like(result, f"{layer.result}/divided")
+        scales = self._constant(f"{layer.result}/scales", rounding.result)
+        self._insert(operator, operator.outputs[0], scales, result, after=True)
+        return divided, f"{layer.result}/divided"
+
+    def _insert(self, beside: Any, tensor: int, factors: int, product: int, after: bool = False) -> None:
+        multiply = schema.OperatorT()
+        multiply.opcodeIndex = self._multiply
+        multiply.inputs, multiply.outputs = [tensor, factors], [product]
+        multiply.builtinOptionsType, multiply.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
+        place = next(k for k, operator in enumerate(self._graph.operators) if operator is beside)
+        self._graph.operators.insert(place + after, multiply)
+
+    def _like(self, tensor: int, name: str) -> int:
+        """A new activation of another's shape."""
+        model = self._graph.tensors[tensor]
+        made = schema.TensorT()
+        made.shape, made.shapeSignature, made.type, made.buffer = model.shape, model.shapeSignature, model.type, 0
+        return self._add(made, name)
+
+    def _constant(self, name: str, array: NDArray[np.floating[Any]]) -> int:
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(np.ascontiguousarray(array, np.float32).tobytes(), np.uint8)
+        self._content.buffers.append(buffer)
+        made = schema.TensorT()
+        made.shape, made.type = list(array.shape), schema.TensorType.FLOAT32
+        made.buffer = len(self._content.buffers) - 1
+        return self._add(made, name)
+
+    def _add(self, tensor: Any, name: str) -> int:
+        tensor.name = name.encode()
+        self._graph.tensors.append(tensor)
+        self._tensors[name] = len(self._graph.tensors) - 1
+        return self._tensors[name]
+
+    def _array(self, tensor: int) -> NDArray[np.float32]:
+        kept = self._graph.tensors[tensor]
+        return np.frombuffer(bytes(self._content.buffers[kept.buffer].data), np.float32).reshape(kept.shape)
+
+    def _opcode(self, builtin: int) -> int:
+        for k, known in enumerate(self._content.operatorCodes):
+            if max(known.builtinCode, known.deprecatedBuiltinCode) == builtin:
+                return k
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = builtin
+        code.version = 1
+        self._content.operatorCodes.append(code)
+        return len(self._content.operatorCodes) - 1
+
+
+def _along(layer: Layer, side: str, scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scales of channels in or out, in a shape by which the weights can be multiplied; depthwise they are the last."""
+    return scales.reshape(AXES.get((layer.kind, side), (-1,)))
+
+
+def _raised(layer: Layer, weights: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The weights, one of each channel raised to the largest level of the channel's least scale.
+
+    The quantizer makes the scale of a channel's largest weight. What is raised adds at most 3e-5 of the bias.
+    """
+    channels = np.moveaxis(weights, -1 if layer.kind == "depthwise" else 0, 0)  # a view
+    flat = channels.reshape(len(channels), -1).copy()
+    least = scales * LEVELS
+    tiny = np.abs(flat).max(axis=1) < least
+    flat[tiny, 0] = least[tiny]
+    return np.moveaxis(flat.reshape(channels.shape), 0, -1 if layer.kind == "depthwise" else 0)

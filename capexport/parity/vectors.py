@@ -1,0 +1,95 @@
+"""parity.npz: photos with what Keras made of them, from which a bundle can prove itself anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BundleError
+from ..manifest import Manifest
+from ..runtime.rules import FORBIDDEN
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class ParityVector:
+    """One photo's pixels and its greedy caption by Keras.
+
+    T tokens, V vocabulary, L layers, H heads, n image positions (those of `diagonal`), D key dim.
+    """
+
+    pixels: NDArray[np.uint8]  # (height, width, 3)
+    cross: NDArray[np.float32]  # (2L, H, n, D): cross keys and values of layer 0, of layer 1 and so on
+    tokens: NDArray[np.int32]  # (T,)
+    logits: NDArray[np.float32]  # (T, V)
+    log_probabilities: NDArray[np.float64]  # (T,) of the tokens
+    attention: NDArray[np.float32]  # (T, h, w)
+    photo: str = ""  # the name of the sample photo that these are the pixels of, if it is one
+
+
+KEYS = [field.name for field in dataclasses.fields(ParityVector)]
+
+
+def diagonal(feature_map: tuple[int, ...]) -> range:
+    """The image positions whose keys and values a vector carries: the diagonal of a feature map (h, w)."""
+    return range(0, math.prod(feature_map), feature_map[1] + 1)
+
+
+def pack(vectors: list[ParityVector]) -> bytes:
+    """The vectors as an .npz file: the k-th photo's arrays are named k.pixels, k.tokens and so on."""
+    stream = io.BytesIO()
+    arrays = {f"{k}.{key}": getattr(vector, key) for k, vector in enumerate(vectors) for key in KEYS}
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+def unpack(data: bytes, manifest: Manifest) -> list[ParityVector]:
+    """The inverse of pack; raises BundleError for anything but vectors that fit the manifest."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            arrays = {name: np.asarray(array) for name, array in file.items()}
+    except Exception as error:  # what zipfile, zlib and numpy raise for bytes made to do harm has no common base
+        raise BundleError(f"The bundle's parity vectors cannot be read: {error}.") from error
+    count = max(1, len(arrays) // len(KEYS))
+    if arrays.keys() != {f"{k}.{key}" for k in range(count) for key in KEYS}:
+        raise BundleError("The bundle's parity vectors have missing or unknown arrays.")
+    return [_vector(arrays, k, manifest) for k in range(count)]
+
+
+def _vector(arrays: Mapping[str, NDArray[Any]], k: int, manifest: Manifest) -> ParityVector:
+    shape, steps = manifest.shape, arrays[f"{k}.tokens"].size
+    positions = len(diagonal(shape.feature_map))
+
+    def array(key: str, kind: type[Scalar], *lengths: int) -> NDArray[Scalar]:
+        found = arrays[f"{k}.{key}"]
+        if found.dtype.type is not kind or found.shape != lengths:
+            given, wanted = f"{found.dtype.name} {found.shape}", f"{kind.__name__} {lengths}"
+            raise BundleError(f"The bundle's parity vector {k} has {key} of {given} where {wanted} belongs.")
+        if issubclass(kind, np.floating) and not np.isfinite(found).all():
+            raise BundleError(f"The bundle's parity vector {k} has {key} that are not numbers.")
+        return found
+
+    vector = ParityVector(
+        pixels=array("pixels", np.uint8, *manifest.preprocessing.size, 3),
+        cross=array("cross", np.float32, 2 * shape.layers, shape.heads, positions, shape.key_dim),
+        tokens=array("tokens", np.int32, steps),
+        logits=array("logits", np.float32, steps, shape.vocabulary),
+        log_probabilities=array("log_probabilities", np.float64, steps),
+        attention=array("attention", np.float32, steps, *shape.feature_map),
+        photo=str(array("photo", np.str_)),
+    )
+    ends = np.flatnonzero(vector.tokens == manifest.special_tokens["end"])
+    words = (vector.tokens >= 0) & (vector.tokens < shape.vocabulary)
+    if ends.tolist() != [steps - 1] or steps > shape.max_length or not words.all():
+        raise BundleError(f"The bundle's parity vector {k} has tokens that are no caption.")
+    if vector.logits[0].max() <= FORBIDDEN:
+        raise BundleError(f"The bundle's parity vector {k} has logits that ban every word.")
+    return vector

@@ -1,0 +1,23 @@
+"""Parity vectors: what is packed comes back."""
+
+import dataclasses
+
+import numpy as np
+
+from capexport.parity.vectors import diagonal, pack, unpack
+
+
+def test_there_and_back(tiny_bundle, photos):
+    vectors = unpack(tiny_bundle.files["parity.npz"], tiny_bundle.manifest)
+    assert [vector.photo for vector in vectors] == [photo.name for photo in photos[:3]]
+    again = unpack(pack(vectors), tiny_bundle.manifest)
+    for one, other in zip(vectors, again, strict=True):
+        for field in dataclasses.fields(one):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), strict=True)
+
+
+def test_the_diagonal_meets_every_row_and_column():
+    for side in (1, 2, 7, 10):
+        rows, columns = np.divmod(np.arange(side * side)[diagonal((side, side))], side)
+        np.testing.assert_array_equal(rows, np.arange(side))
+        np.testing.assert_array_equal(columns, np.arange(side))
