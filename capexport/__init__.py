@@ -27,6 +27,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .bench.bench import bench
     from .bundle import Bundle, read_bundle
     from .captioner.storage import load_captioner, save_captioner
     from .evaluation.compare import compare
@@ -44,6 +45,7 @@ _LAZY = {
     "Caption": "runtime.caption",
     "Captioner": "runtime.captioner",
     "DecodingOptions": "runtime.options",
+    "bench": "bench.bench",
     "compare": "evaluation.compare",
     "convert": "export.convert",
     "evaluate": "evaluation.evaluate",
@@ -70,6 +72,7 @@ __all__ = [
     "OutputError",
     "SourceError",
     "VocabularyError",
+    "bench",
     "compare",
     "convert",
     "evaluate",

@@ -36,6 +36,17 @@ class Bundle:
         return self.files[self.manifest.graphs[name].file]
 
     @property
+    def label(self) -> str:
+        """The format and recipe, after the directory's name where that says something else."""
+        variant = f"{self.manifest.format} {self.manifest.recipe}"
+        return variant if self.directory.name == variant.replace(" ", "-") else f"{self.directory.name} ({variant})"
+
+    @property
+    def graph_bytes(self) -> int:
+        """Bytes of the graphs' files on disk."""
+        return sum(self.manifest.files[file].bytes for file in {graph.file for graph in self.manifest.graphs.values()})
+
+    @property
     def size(self) -> int:
         """Bytes on disk, without the manifest."""
         return sum(file.bytes for file in self.manifest.files.values())

@@ -29,11 +29,15 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Graph:
-    """One of a bundle's graphs: its file and what goes in and comes out, by name."""
+    """One of a bundle's graphs: its file and what goes in and comes out, by name.
+
+    multiplications  by weights, for one photo or one token
+    """
 
     file: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    multiplications: int
 
     @property
     def varying(self) -> tuple[str, ...]:

@@ -12,8 +12,6 @@ from pathlib import Path
 from ..errors import BundleError
 from ..progress import track
 
-# The peak is VmHWM where there is a /proc: ru_maxrss is, on Linux, no less than the memory of the process that
-# started this one. It is in KiB there, in bytes on macOS.
 PROCESS = """
 import sys, time
 started = time.perf_counter()
@@ -27,13 +25,8 @@ try:
 except capexport.CapexportError as error:
     sys.exit(str(error))
 captioned = time.perf_counter()
-try:
-    with open("/proc/self/status") as file:
-        peak = 1024 * next(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
-except (OSError, StopIteration):
-    import resource
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-print([imported - started, loaded - imported, captioned - loaded, peak])
+from capexport.bench.memory import peak_bytes
+print([imported - started, loaded - imported, captioned - loaded, peak_bytes()])
 """
 
 

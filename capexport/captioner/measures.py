@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..errors import SourceError
@@ -43,6 +44,18 @@ def image_size(captioner: Any) -> tuple[int, int]:
     """(height, width) of the photos the feature extractor takes; raises SourceError if it takes any size."""
     height, width, _ = _fixed_shape(captioner, "input_shape")
     return height, width
+
+
+def multiplications(model: Any) -> int:
+    """By kernels, for one photo, of a Keras model of layers with static output shapes (None, height, width, C)."""
+    total = 0
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            total += multiplications(layer)
+        else:
+            kernels = (variable for variable in layer.weights if variable.name.split(":")[0].endswith("kernel"))
+            total += sum(math.prod(kernel.shape) for kernel in kernels) * math.prod(layer.output_shape[1:-1])
+    return total
 
 
 def _fixed_shape(captioner: Any, side: str) -> tuple[int, int, int]:

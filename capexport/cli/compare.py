@@ -16,10 +16,10 @@ from ..evaluation.compare import COLD_STARTS, Comparison, Row, compare
 from ..runtime.options import DecodingOptions
 from .evaluate import add_evaluation_options
 from .options import read_options
+from .tables import aligned_table, markdown_table
 
 INCOMPLETE = 1
 SCORES = ("BLEU-4", "CIDEr", "SPICE")  # those of them that could be computed
-HEADER_WIDTH = 10
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -62,40 +62,21 @@ def run(parsed: argparse.Namespace) -> int:
 
 def markdown(result: Comparison) -> str:
     """The comparison as a table for the docs, and what its figures are."""
-    header, *rows = _cells(result)
-    lines = [
-        header,
-        ["---", *["---:"] * (len(header) - 1)],
-        *([cell.replace("|", "\\|") for cell in row] for row in rows),
-    ]
-    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", _note(result)])
+    return f"{markdown_table(*_cells(result))}\n\n{_note(result)}"
 
 
 def table(result: Comparison) -> str:
     """The comparison as aligned columns, and what its figures are."""
-    header, *rows = _cells(result)
-    stacked = [textwrap.wrap(name, HEADER_WIDTH) for name in header]
-    height = max(map(len, stacked))
-    above = [[*[""] * (height - len(words)), *words] for words in stacked]
-    lines = [*map(list, zip(*above, strict=True)), *rows]
-    complete = [line for line in lines if len(line) == len(header)]
-    widths = [max(map(len, column)) for column in zip(*complete, strict=True)]
-    return "\n".join([*(_aligned(line, widths) for line in lines), "", textwrap.fill(_note(result), 100)])
+    return f"{aligned_table(*_cells(result))}\n\n{textwrap.fill(_note(result), 100)}"
 
 
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = line
-    cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=False)]
-    return "  ".join([first.ljust(widths[0]), *cells]).rstrip()
-
-
-def _cells(result: Comparison) -> list[list[str]]:
+def _cells(result: Comparison) -> tuple[list[str], list[list[str]]]:
     """The header and the rows; a row without measures ends with its error."""
     there = {name for row in result.rows if row.measures for name in row.measures.scores}
     scores = [name for name in SCORES if name in there]
     header = ["bundle", "graphs (all files), MB", *scores, "identical captions", "same most attended cell"]
     header += ["encode, ms (p90)", "token, ms (p90)", "peak memory, MB", "cold start, s"]
-    return [header, *(_row_cells(row, scores) for row in result.rows)]
+    return header, [_row_cells(row, scores) for row in result.rows]
 
 
 def _row_cells(row: Row, scores: Sequence[str]) -> list[str]:

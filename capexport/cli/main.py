@@ -16,6 +16,7 @@ COMMANDS = {
     "verify": "hold a bundle against Keras",
     "evaluate": "score captions against people's: BLEU, METEOR, ROUGE-L, CIDEr, SPICE",
     "compare": "measure bundles side by side: size, quality, likeness, latency, memory",
+    "bench": "time bundles and Keras side by side",
     "train": "train a captioner on photos with captions",
     "distill": "train an encoder from scratch to imitate another",
     "recipes": "list formats and recipes",

@@ -50,24 +50,18 @@ class Measures:
 
 @dataclass(frozen=True)
 class Row:
-    """One bundle: its directory, format and recipe, the bytes of its two graphs and of all its files, its measures.
+    """One bundle: its directory, what it is called, the bytes of its two graphs and of all its files, its measures.
 
     Where it could not be measured there is an error instead, one sentence.
     """
 
     bundle: str
+    label: str
     format: str
-    recipe: str
     graph_bytes: int
     bundle_bytes: int
     measures: Measures | None
     error: str
-
-    @property
-    def label(self) -> str:
-        """The format and recipe, after the directory's name where that says something else."""
-        name, variant = Path(self.bundle).name, f"{self.format} {self.recipe}"
-        return variant if name == variant.replace(" ", "-") else f"{name} ({variant})"
 
 
 @dataclass(frozen=True)
@@ -204,9 +198,9 @@ def _cells(caption: Caption) -> NDArray[np.intp]:
 def _row(bundle: Bundle, measures: Measures | None, error: Exception | None) -> Row:
     return Row(
         bundle=str(bundle.directory),
+        label=bundle.label,
         format=bundle.manifest.format,
-        recipe=bundle.manifest.recipe,
-        graph_bytes=sum(len(bundle.graph(name)) for name in bundle.manifest.graphs),
+        graph_bytes=bundle.graph_bytes,
         bundle_bytes=bundle.size,
         measures=measures,
         error=str(error or ""),

@@ -19,8 +19,8 @@ def check_split(captioner: Any, start: int, references: Sequence[ParityVector]) 
 
     Attributes alone do not tell what a live model's layers do with their weights; this does.
     """
-    encoder, decoder = EncoderGraph(captioner).function, DecoderGraph(captioner, ONNX).function
-    backend = GraphBackend(describe(decoder, "decoder"), _runner(encoder), _runner(decoder))
+    encoder, decoder = EncoderGraph(captioner), DecoderGraph(captioner, ONNX)
+    backend = GraphBackend(describe(decoder, "decoder"), _runner(encoder.function), _runner(decoder.function))
     for reference in references:
         features, cache = backend.encode(reference.pixels[np.newaxis]), backend.empty_cache(batch=1)
         for position, token in enumerate([start, *reference.tokens[:-1]]):

@@ -153,7 +153,7 @@ class Exporter:
             return decode(decoder.run, decoder.graph, tried, features, self._vocabulary.start)
 
         module = EncoderGraph(self._captioner)
-        graph = describe(module.function, "encoder")
+        graph = describe(module, "encoder")
         model = format_module(to).export(module)
         return Lowering(
             to, format_module(to), graph, model, lambda run: encode(run, self._photos_to_learn_from), try_out
@@ -166,7 +166,7 @@ class Exporter:
             return decode(run, graph, photos, features, self._vocabulary.start)
 
         module = DecoderGraph(self._captioner, format_module(to).DIALECT, words)
-        graph = describe(module.function, "decoder")
+        graph = describe(module, "decoder")
         model = format_module(to).export(module)
         return Lowering(
             to,

@@ -10,6 +10,7 @@ B batch, L layers, H heads, D key dim, N image positions, C channels, U units, V
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +20,7 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.compiler.tf2xla.python import xla
 
-from ..captioner.measures import measure
+from ..captioner.measures import measure, multiplications
 from ..captioner.weights import decoder_variables, feed_forward, output_bias
 from ..errors import SourceError
 from ..manifest import Graph, Tensor
@@ -45,11 +46,12 @@ ONNX = Dialect(growing_cache=True, pow_square=True)
 TFLITE = Dialect(growing_cache=False, pow_square=False)
 
 
-def describe(function: Any, file: str) -> Graph:
-    """A concrete function's inputs and outputs as a manifest states them."""
-    inputs = [(spec.name, spec) for spec in function.structured_input_signature[0]]
-    outputs = sorted(function.structured_outputs.items())
-    return Graph(file, *(tuple(_tensor(name, spec) for name, spec in side) for side in (inputs, outputs)))
+def describe(graph: EncoderGraph | DecoderGraph, file: str) -> Graph:
+    """A graph's inputs, outputs and work as a manifest states them."""
+    inputs = [(spec.name, spec) for spec in graph.function.structured_input_signature[0]]
+    outputs = sorted(graph.function.structured_outputs.items())
+    given, made = (tuple(_tensor(name, spec) for name, spec in side) for side in (inputs, outputs))
+    return Graph(file, given, made, graph.multiplications)
 
 
 def _tensor(name: str, spec: Any) -> Tensor:
@@ -85,6 +87,12 @@ class EncoderGraph(tf.Module):
         size = self._extract.input_shape[1:3]
         image = tf.TensorSpec([None, *size, 3], tf.uint8, name="image")
         return tf.function(self._encode, autograph=False).get_concrete_function(image)
+
+    @property
+    def multiplications(self) -> int:
+        """By weights, for one photo."""
+        positions = math.prod(self._shape.feature_map)
+        return multiplications(self._extract) + positions * sum(kernel.size for _, kernel, _ in self._projections)
 
     def _encode(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         shape = self._shape
@@ -128,6 +136,13 @@ class DecoderGraph(tf.Module):
             return self._step(dict(zip(specs, tensors, strict=True)))
 
         return tf.function(step, autograph=False).get_concrete_function(*named)
+
+    @property
+    def multiplications(self) -> int:
+        """By weights, for one token."""
+        cross = tuple(f"cross_attention.mha.{kind}.kernel" for kind in ("key", "value"))  # the encoder's
+        kernels = {name: array.size for name, array in self._weights.items() if name.endswith(".kernel")}
+        return sum(size for name, size in kernels.items() if not name.endswith(cross))
 
     def _step(self, given: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         weights = self._weights

@@ -24,16 +24,18 @@ from .options import DecodingOptions
 OnError = Literal["raise", "skip"]
 
 
-def load(bundle: str | os.PathLike[str] | Bundle, threads: int | None = None) -> Captioner:
+def load(bundle: str | os.PathLike[str] | Bundle, threads: int | None = None, device: str = "cpu") -> Captioner:
     """Load a bundle into the engine of its format.
 
     bundle   its directory, or one already read
     threads  of the engine; None leaves the choice to it
+    device   cpu, or cuda for ONNX bundles on an NVIDIA GPU
 
-    Raises BundleError for a bundle that is damaged or of another version, MissingExtraError without the engine.
+    Raises BundleError for a bundle that is damaged or of another version, MissingExtraError without the engine,
+    OptionError for a device that the engine cannot use here.
     """
     checked = bundle if isinstance(bundle, Bundle) else read_bundle(Path(bundle))
-    return Captioner(checked, open_backend(checked, threads))
+    return Captioner(checked, open_backend(checked, threads, device))
 
 
 class Captioner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from typing import Any
 
 from ..bundle import Bundle
 from ..errors import MissingExtraError
@@ -11,10 +12,11 @@ from ..recipes import FORMATS
 from .backend import Backend, GraphBackend, Runner
 
 
-def open_backend(bundle: Bundle, threads: int | None = None) -> Backend:
+def open_backend(bundle: Bundle, threads: int | None = None, device: str = "cpu") -> Backend:
     """Load a bundle's graphs into its format's engine; raises MissingExtraError if that is not installed.
 
     threads  of the engine; None leaves the choice to it
+    device   cpu or cuda; raises OptionError if the engine cannot use it here
     """
     manifest = bundle.manifest
     encode, decode = (
@@ -23,21 +25,32 @@ def open_backend(bundle: Bundle, threads: int | None = None) -> Backend:
             bundle.graph(name),
             [tensor.name for tensor in manifest.graphs[name].outputs],
             threads,
-            what=f"the {name} of {bundle.directory}",
+            f"the {name} of {bundle.directory}",
+            device,
         )
         for name in ("encoder", "decoder")
     )
     return GraphBackend(manifest.graphs["decoder"], encode, decode)
 
 
-def open_graph(to: str, model: bytes, outputs: Sequence[str], threads: int | None, what: str) -> Runner:
+def open_graph(
+    to: str, model: bytes, outputs: Sequence[str], threads: int | None, what: str, device: str = "cpu"
+) -> Runner:
     """Load the bytes of one graph into the engine of a format, see recipes.FORMATS.
 
     what  the graph's description in the BundleError that is raised if the engine refuses it
     """
+    runner: Runner = _engine(to).open_graph(model, outputs, threads, what, device)
+    return runner
+
+
+def check_device(to: str, device: str) -> None:
+    """Raise OptionError if the engine of a format cannot use the device, MissingExtraError if it is not installed."""
+    _engine(to).check_device(device)
+
+
+def _engine(to: str) -> Any:
     try:
-        engine = importlib.import_module(f".{FORMATS[to].engine}", __package__)
+        return importlib.import_module(f".{FORMATS[to].engine}", __package__)
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or to, FORMATS[to].extra) from error
-    runner: Runner = engine.open_graph(model, outputs, threads, what)
-    return runner

@@ -8,12 +8,27 @@ from typing import Any
 import onnxruntime
 from numpy.typing import NDArray
 
-from ..errors import BundleError
+from ..errors import BundleError, OptionError
 from .backend import Runner, Tensors
 
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
-def open_graph(model: bytes, outputs: Sequence[str], threads: int | None, what: str) -> Runner:
-    """A runner that gives the named outputs of a graph; raises BundleError, which says what, if the engine refuses."""
+
+def check_device(device: str) -> None:
+    """Raise OptionError unless it is one of PROVIDERS that this onnxruntime was built with."""
+    if PROVIDERS.get(device) not in onnxruntime.get_available_providers():
+        raise OptionError(
+            f"onnxruntime has no {device} here; for an NVIDIA GPU with CUDA install capexport[gpu] instead of "
+            "capexport[onnx]."
+        )
+
+
+def open_graph(model: bytes, outputs: Sequence[str], threads: int | None, what: str, device: str = "cpu") -> Runner:
+    """A runner that gives the named outputs of a graph; raises BundleError, which says what, if the engine refuses.
+
+    device  cpu or cuda; raises OptionError if this onnxruntime cannot use it here
+    """
+    check_device(device)
     options = onnxruntime.SessionOptions()
     # Without it, int8 products saturate at 16 bits on x64 processors that have no dot-product instructions.
     options.add_session_config_entry("session.x64quantprecision", "1")
@@ -21,9 +36,12 @@ def open_graph(model: bytes, outputs: Sequence[str], threads: int | None, what: 
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, options, providers=[PROVIDERS[device]])
     except Exception as error:  # the engine's exceptions have no common base of their own
         raise BundleError(f"onnxruntime cannot load {what}: {error}.") from error
+
+    if PROVIDERS[device] not in session.get_providers():  # it falls back to the CPU without a word
+        raise OptionError(f"onnxruntime finds no {device} device that works here.")
 
     def run(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
         return dict(zip(outputs, session.run(list(outputs), dict(inputs)), strict=True))

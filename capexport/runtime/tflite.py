@@ -10,13 +10,23 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from ..errors import BundleError
+from ..errors import BundleError, OptionError
 from ..quiet import silenced_stderr
 from .backend import Runner, Tensors
 
 
-def open_graph(model: bytes, outputs: Sequence[str], threads: int | None, what: str) -> Runner:
-    """A runner that gives the named outputs of a graph; raises BundleError, which says what, if the engine refuses."""
+def check_device(device: str) -> None:
+    """Raise OptionError for any other than cpu."""
+    if device != "cpu":
+        raise OptionError(f"LiteRT runs on the cpu here, not on {device}; ONNX bundles can run on cuda.")
+
+
+def open_graph(model: bytes, outputs: Sequence[str], threads: int | None, what: str, device: str = "cpu") -> Runner:
+    """A runner that gives the named outputs of a graph; raises BundleError, which says what, if the engine refuses.
+
+    device  cpu; raises OptionError for any other
+    """
+    check_device(device)
     try:
         with silenced_stderr():
             interpreter = Interpreter(model_content=model, num_threads=threads)

@@ -27,8 +27,8 @@ def made(bundles) -> Comparison:
     rows = tuple(
         Row(
             bundle=f"{to}-{recipe}",
+            label=f"{to} {recipe}",
             format=to,
-            recipe=recipe,
             graph_bytes=int(size * 1e6),
             bundle_bytes=int(size * 1e6) + 1,
             measures=Measures({"CIDEr": cider}, 1.0, 1.0, LATENCIES, ms, 0.5, 100_000_000),
@@ -36,7 +36,7 @@ def made(bundles) -> Comparison:
         )
         for to, recipe, size, cider, ms in bundles
     )
-    failed = Row("failed", "onnx", "int8", 1, 2, None, "No engine.")
+    failed = Row("failed", "failed (onnx int8)", "onnx", 1, 2, None, "No engine.")
     return Comparison((*rows, failed), rows[0].bundle, 1000, DecodingOptions(), None, 2)
 
 

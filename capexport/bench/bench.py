@@ -1,0 +1,214 @@
+"""bench: what captioning costs with each bundle and with Keras, all rows in one run.
+
+How it is measured is written down in benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..bundle import Bundle, read_bundle
+from ..errors import OptionError
+from ..progress import track
+from ..runtime.engines import check_device
+from .latency import REST
+from .machine import Machine, measure_machine
+from .processes import RowError, Worker, started
+from .subjects import EAGER, FUNCTION, Timing
+
+ROUNDS, TURN = 10, 5  # turns of each row, and the captions that are timed in a turn
+BATCHES = (1, 2, 4, 8, 16, 32)
+BATCH_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What one row's captions cost; times in seconds, memory in bytes.
+
+    load, cold_start  the captioner's loading; a new process' first caption, from its first line of Python on
+    preprocess, encode, first_token, per_token  medians; the first token's after the encoder, a later token's
+    p50, p90, p99     of whole captions, from file to words
+    throughput        captions a second by batch size, without preprocessing; none where there are no batches
+    peak_bytes        the most memory, up to and including single captions
+    tokens            of a caption, [END] included, on average
+    same_words        the share of captions that are Keras', token for token
+    roofline          the time that the machine's limits allow, over p50 without preprocessing; None for Keras
+    over_eager, over_function  how many times as fast as Keras, eager and under tf.function, by p50
+    """
+
+    load: float
+    cold_start: float
+    preprocess: float
+    encode: float
+    first_token: float
+    per_token: float
+    p50: float
+    p90: float
+    p99: float
+    throughput: dict[int, float]
+    peak_bytes: int
+    tokens: float
+    same_words: float | None
+    roofline: float | None
+    over_eager: float | None
+    over_function: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A bundle or Keras: its name, device and bytes of graphs; its measures, or why there are none."""
+
+    name: str
+    device: str
+    graph_bytes: int | None
+    measures: Measures | None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The rows, and what they were measured with."""
+
+    rows: tuple[Row, ...]
+    photos: int
+    captions: int
+    threads: int | None
+    cores: int | None
+    machine: Machine
+
+
+def bench(
+    bundles: Sequence[str | os.PathLike[str] | Bundle],
+    photos: Sequence[Path],
+    source: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    rounds: int = ROUNDS,
+) -> Bench:
+    """Time bundles and the Keras captioner, side by side.
+
+    source   the captioner's directory, for Keras; None: the one that ships
+    threads  of every engine; None leaves the choice to it
+    device   cpu or cuda, for bundles; Keras takes a GPU if TensorFlow sees one
+    rounds   of TURN captions of each row
+
+    A row that fails keeps its place, with the reason. Raises OptionError where there is nothing to time or no such
+    device, BundleError for a bundle that is damaged.
+    """
+    if not photos or rounds < 1:
+        raise OptionError("A bench needs a photo and a round at least.")
+    read = [one if isinstance(one, Bundle) else read_bundle(Path(one)) for one in bundles]
+    if device != "cpu":
+        for bundle in read:
+            check_device(bundle.manifest.format, device)
+    where = None if source is None else str(Path(source).resolve())
+    paths = {EAGER: where, FUNCTION: where}
+    labels = {
+        one.label if [each.label for each in read].count(one.label) == 1 else str(one.directory): one for one in read
+    }
+    paths |= {label: str(one.directory.resolve()) for label, one in labels.items()}
+    files = [str(photo.resolve()) for photo in photos]
+    common = {"threads": threads, "device": device, "photo": files[0]}
+    machine = measure_machine(threads or os.cpu_count() or 1)
+    with started({name: {"row": name, "path": path, **common} for name, path in paths.items()}) as (workers, errors):
+        timings = _time(workers, errors, files, rounds)
+        peaks = {name: worker.ask() for name, worker in workers.items()}
+        batches = _throughput(workers, errors, files)
+        starts = {name: worker.start for name, worker in workers.items()}
+    rows = []
+    for name in paths:
+        named = labels.get(name)
+        size = named.graph_bytes if named else None
+        if name in errors:
+            rows.append(Row(name, device, size, None, errors[name]))
+            continue
+        measures = _measures(timings, name, starts[name], batches[name], peaks[name])
+        if named:
+            limit = machine.limit(named.manifest, measures.tokens)
+            measures = dataclasses.replace(measures, roofline=limit / (measures.p50 - measures.preprocess))
+        rows.append(Row(name, starts[name]["device"], size, measures))
+    return Bench(tuple(rows), len(photos), rounds * TURN, threads, os.cpu_count(), machine)
+
+
+def _time(
+    workers: dict[str, Worker], errors: dict[str, str], photos: Sequence[str], rounds: int
+) -> dict[str, list[Timing]]:
+    """The rows take turns, so that what else the machine does falls on all of them."""
+    timings: dict[str, list[Timing]] = {name: [] for name in workers}
+    for k in track(range(rounds), rounds, "captions"):
+        chosen = [photos[i % len(photos)] for i in range(k * TURN, (k + 1) * TURN)]
+        for name in list(workers):
+            time.sleep(REST)
+            answer = _ask(workers, errors, name, photos=chosen)
+            timings[name] += [Timing(**{**one, "tokens": tuple(one["tokens"])}) for one in answer or ()]
+    return {name: timings[name] for name in workers}
+
+
+def _throughput(
+    workers: dict[str, Worker], errors: dict[str, str], photos: Sequence[str]
+) -> dict[str, dict[int, float]]:
+    """The best of some rounds by batch size."""
+    found: dict[str, dict[int, float]] = {name: {} for name in workers}
+    for _ in track(range(BATCH_ROUNDS), BATCH_ROUNDS, "batches"):
+        for name in list(workers):
+            time.sleep(REST)
+            for batch in BATCHES:
+                rate = _ask(workers, errors, name, photos=photos, batch=batch)
+                if rate is None:
+                    break
+                found[name][batch] = max(rate, found[name].get(batch, 0.0))
+    return found
+
+
+def _ask(workers: dict[str, Worker], errors: dict[str, str], name: str, **order: Any) -> Any:
+    """The worker's answer; None from one that fails, which is a worker no more."""
+    try:
+        return workers[name].ask(**order)
+    except RowError as failure:
+        errors[name] = str(failure)
+        workers.pop(name).close()
+    except KeyError:
+        pass
+    return None
+
+
+def _measures(
+    timings: Mapping[str, Sequence[Timing]], name: str, start: dict[str, Any], throughput: dict[int, float], peak: int
+) -> Measures:
+    own, truth = timings[name], timings.get(EAGER) or timings.get(FUNCTION)
+    p50, p90, p99 = np.percentile([one.caption for one in own], [50, 90, 99]).tolist()
+    later = [seconds for one in own for seconds in one.later]
+    return Measures(
+        load=start["load"],
+        cold_start=start["cold_start"],
+        preprocess=_median([one.preprocess for one in own]),
+        encode=_median([one.encode for one in own]),
+        first_token=_median([one.first for one in own]),
+        per_token=_median(later or [0.0]),
+        p50=p50,
+        p90=p90,
+        p99=p99,
+        throughput=throughput,
+        peak_bytes=peak,
+        tokens=float(np.mean([len(one.tokens) for one in own])),
+        same_words=_same(own, truth) if truth else None,
+        roofline=None,
+        over_eager=_median([one.caption for one in timings[EAGER]]) / p50 if EAGER in timings else None,
+        over_function=_median([one.caption for one in timings[FUNCTION]]) / p50 if FUNCTION in timings else None,
+    )
+
+
+def _median(values: Sequence[float]) -> float:
+    return float(np.median(values))
+
+
+def _same(timings: Sequence[Timing], truth: Sequence[Timing]) -> float:
+    return float(np.mean([one.tokens == other.tokens for one, other in zip(timings, truth, strict=True)]))

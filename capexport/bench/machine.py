@@ -1,0 +1,71 @@
+"""What the machine can do: the limits that arithmetic and the reading of weights set to speed (Williams et al., 2009).
+
+S. Williams, A. Waterman, D. Patterson: "Roofline: An Insightful Visual Performance Model for Multicore Architectures".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from ..manifest import Manifest
+
+GEMM, STREAM, TRIES = 1024, 64_000_000, 7  # sides of the matrices; bytes read by each thread, more than caches hold
+PROCESS = f"""
+import json, sys, time
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+
+def best(run):
+    times = []
+    for _ in range({TRIES}):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+threads = int(sys.argv[1])
+one, other = (np.random.default_rng(k).random(({GEMM}, {GEMM}), np.float32) for k in (0, 1))
+gemm = best(lambda: one @ other)
+with ThreadPoolExecutor(threads) as pool:
+    parts = [np.ones({STREAM} // 8) for _ in range(threads)]
+    stream = best(lambda: list(pool.map(np.sum, parts)))
+print(json.dumps([{GEMM} ** 3 / gemm, threads * {STREAM} / stream]))
+"""
+BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+BLAS_KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # which may ask for those of an older processor
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The most that so many threads reach: multiplications of float32 a second, and bytes read from memory a second."""
+
+    multiplications: float
+    bytes: float
+
+    def limit(self, manifest: Manifest, tokens: float) -> float:
+        """The seconds that a caption takes at least: each graph's arithmetic or its reading, whichever takes longer.
+
+        tokens  of the caption. Weights are read once at each run, but for embeddings, of which a step reads two rows;
+                activations are not counted.
+        """
+        tables = (manifest.shape.vocabulary + manifest.shape.max_length) * manifest.shape.units
+        looked_up = tables / (tables + manifest.graphs["decoder"].multiplications)  # of the decoder's weights
+        return self._seconds(manifest, "encoder", 1) + tokens * self._seconds(manifest, "decoder", 1 - looked_up)
+
+    def _seconds(self, manifest: Manifest, name: str, read: float) -> float:
+        graph = manifest.graphs[name]
+        size = manifest.files[graph.file].bytes * read
+        return max(graph.multiplications / self.multiplications, size / self.bytes)
+
+
+def measure_machine(threads: int) -> Machine:
+    """Measure it in a process of its own, whose matrix library gets so many threads."""
+    environment = {name: value for name, value in os.environ.items() if name not in BLAS_KERNELS}
+    environment |= dict.fromkeys(BLAS_THREADS, str(threads))
+    command = [sys.executable, "-c", PROCESS, str(threads)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return Machine(*json.loads(done.stdout))

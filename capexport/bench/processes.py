@@ -1,0 +1,81 @@
+"""The processes of a bench: one a row, so that none has another's memory, threads or caches of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..progress import track
+
+
+class RowError(Exception):
+    """A row's process ended, or said that it cannot go on."""
+
+
+class Worker:
+    """A process of worker.py, ready to caption; `start` is what it said of its start."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115, closed by close()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "capexport.bench.worker", json.dumps(spec)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+            cwd=Path(__file__).parents[2],  # where this very capexport is imported from
+        )
+        try:
+            self.start = self._answer()
+        except RowError:
+            self.close()
+            raise
+
+    def ask(self, **order: Any) -> Any:
+        """The worker's answer to an order; raises RowError if it has none."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # the answer that does not come says why
+            print(json.dumps(order), file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+        self._said.close()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            code = self._process.wait()
+            self._said.seek(0)
+            said = self._said.read().strip().splitlines()
+            raise RowError(f"its process ended with exit code {code}" + (f": {said[-1]}" if said else ""))
+        answer = json.loads(line)
+        if isinstance(answer, dict) and "error" in answer:
+            raise RowError(answer["error"])
+        return answer
+
+
+@contextlib.contextmanager
+def started(specs: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[dict[str, Worker], dict[str, str]]]:
+    """A process for each, and the errors of those that failed to start; all end with the context."""
+    workers: dict[str, Worker] = {}
+    errors: dict[str, str] = {}
+    try:
+        for name, spec in track(specs.items(), len(specs), "loading"):
+            try:
+                workers[name] = Worker(spec)
+            except RowError as failure:
+                errors[name] = str(failure)
+        yield workers, errors
+    finally:
+        for worker in workers.values():
+            worker.close()

@@ -1,0 +1,135 @@
+"""bench: rows of real processes, what is said of those that fail, and the machine's limits by hand."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from capexport import OptionError
+from capexport.bench.bench import BATCHES, TURN, bench
+from capexport.bench.machine import Machine, measure_machine
+from capexport.bench.processes import RowError, started
+from capexport.bundle import write_bundle
+from capexport.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def refused(tiny_bundles, tmp_path_factory):
+    """A bundle whose engine cannot load it, correctly signed."""
+    bundle = tiny_bundles["tflite", "fp32"]
+    files = {**bundle.files, bundle.manifest.graphs["decoder"].file: b"no graph"}
+    return write_bundle(tmp_path_factory.mktemp("refused") / "refused", bundle.manifest, files)
+
+
+@pytest.fixture(scope="module")
+def result(tiny_source, tiny_bundles, refused, photos):
+    bundles = [tiny_bundles["onnx", "fp32"], tiny_bundles["tflite", "fp32"].directory, refused]
+    return bench(bundles, photos, tiny_source, threads=1, rounds=1)
+
+
+def test_every_row_is_there(result):
+    names = ["keras eager", "keras tf.function", "onnx fp32", "tflite fp32", "refused (tflite fp32)"]
+    assert [row.name for row in result.rows] == names
+    assert (result.photos, result.captions, result.threads, result.cores) == (6, TURN, 1, os.cpu_count())
+    *measured, failed = result.rows
+    assert (failed.measures, [row.error for row in measured]) == (None, [""] * 4)
+    assert "LiteRT cannot load the decoder" in failed.error
+
+
+def test_the_parts_of_a_caption_make_the_whole(result):
+    for row in result.rows[:4]:
+        one = row.measures
+        assert 0 < one.load < one.cold_start
+        assert min(one.preprocess, one.encode, one.first_token, one.per_token) > 0
+        assert one.preprocess + one.encode + one.first_token < one.p50 <= one.p90 <= one.p99
+        assert 20e6 < one.peak_bytes < 5e9
+        assert 1 < one.tokens <= 9
+
+
+def test_rows_are_held_against_keras(result):
+    eager, function, *bundles = (row.measures for row in result.rows[:4])
+    assert (eager.over_eager, function.over_function) == (1, 1)
+    for one in (eager, function, *bundles):
+        assert one.same_words == 1
+        assert one.over_eager == pytest.approx(eager.p50 / one.p50)
+        assert one.over_function == pytest.approx(function.p50 / one.p50)
+    for one in bundles:
+        assert one.throughput.keys() == set(BATCHES)
+        assert 0 < one.roofline < 1
+    assert (eager.throughput, eager.roofline) == ({}, None)
+
+
+def test_a_process_that_dies_meanwhile(tiny_bundle, photos):
+    photo = str(photos[0])
+    spec = {"row": "onnx", "path": str(tiny_bundle.directory), "threads": 1, "device": "cpu", "photo": photo}
+    with started({"alive": spec, "dead": spec, "none": {**spec, "path": "/none"}}) as (workers, errors):
+        assert errors == {"none": "There is no bundle at /none."}
+        os.kill(workers["dead"]._process.pid, signal.SIGKILL)
+        with pytest.raises(RowError, match="exit code -9"):
+            workers["dead"].ask(photos=[photo])
+        [timing] = workers["alive"].ask(photos=[photo])
+        assert timing["tokens"]
+
+
+def test_what_cannot_be_timed(tiny_bundle, photos):
+    with pytest.raises(OptionError, match="needs a photo"):
+        bench([tiny_bundle], [])
+    with pytest.raises(OptionError, match=r"onnxruntime has no cuda here; .*capexport\[gpu\]"):
+        bench([tiny_bundle], photos, device="cuda")
+
+
+def test_the_machine():
+    machine = measure_machine(1)
+    assert 1e8 < machine.multiplications < 1e13
+    assert 1e8 < machine.bytes < 1e12
+
+
+def test_the_limit_by_hand(tiny_bundle):
+    """30 words, 9 places and 16 units of embeddings are not read but for a row."""
+    manifest = tiny_bundle.manifest
+    encoder, decoder = (manifest.graphs[name] for name in ("encoder", "decoder"))
+    slow_memory, slow_arithmetic = Machine(1e30, 1.0), Machine(1.0, 1e30)
+    expected = encoder.multiplications + 5 * decoder.multiplications
+    assert slow_arithmetic.limit(manifest, tokens=5) == pytest.approx(expected)
+    tables = (30 + 9) * 16
+    read = manifest.files[decoder.file].bytes * decoder.multiplications / (tables + decoder.multiplications)
+    expected = manifest.files[encoder.file].bytes + 5 * read
+    assert slow_memory.limit(manifest, tokens=5) == pytest.approx(expected)
+
+
+def test_the_multiplications_are_those_of_the_graphs(tiny_bundle):
+    for name, graph in tiny_bundle.manifest.graphs.items():
+        model = onnx.shape_inference.infer_shapes(onnx.load_from_string(tiny_bundle.graph(name))).graph
+        shapes = {
+            value.name: [dimension.dim_value or 1 for dimension in value.type.tensor_type.shape.dim]
+            for value in (*model.value_info, *model.output)
+        }
+        weights = {tensor.name: list(tensor.dims) for tensor in model.initializer}
+        total = 0
+        for node in model.node:
+            if node.op_type in ("Conv", "MatMul") and node.input[1] in weights:
+                kernel = weights[node.input[1]]
+                inner = kernel[1:] if node.op_type == "Conv" else kernel[:1]
+                rows = 4 if node.op_type == "MatMul" and name == "encoder" else 1  # a feature map of 2 x 2
+                total += rows * np.prod(shapes[node.output[0]]) * np.prod(inner)
+        assert graph.multiplications == total
+
+
+def test_the_command(capsys, tiny_source, tiny_bundle, refused, photos, tmp_path):
+    files = {name: tmp_path / f"bench.{name}" for name in ("json", "markdown", "plot")}
+    outputs = [argument for name, path in files.items() for argument in (f"--{name}", path)]
+    arguments = ["bench", tiny_bundle.directory, refused.directory, "--source", tiny_source, "--rounds", 1, *outputs]
+    assert main([str(argument) for argument in (*arguments, "--photos", photos[0].parent)]) == 1
+    said = capsys.readouterr().out
+    assert "LiteRT cannot load the decoder" in said
+    record = json.loads(files["json"].read_text())
+    assert [row["name"] for row in record["rows"]][2:] == ["onnx fp32", "refused (tflite fp32)"]
+    assert record["rows"][2]["measures"]["p50"] > 0
+    assert files["markdown"].read_text().count("\n| ") == 2 + 2 + 1 - 1
+    assert Image.open(files["plot"]).size[0] > 500
+    assert main([str(argument) for argument in arguments]) == 2
+    assert "exists already" in capsys.readouterr().err
