@@ -13,6 +13,7 @@ from .graphs import ONNX as DIALECT
 from .graphs import symbol
 from .layers import no_companions as companions
 from .onnx_layers import layers, lower, observe
+from .onnx_simplify import drop_idle_reshapes, fuse_hard_activations
 
 __all__ = ["DIALECT", "TOOLS", "companions", "export", "finish", "layers", "lower", "observe"]
 
@@ -31,7 +32,8 @@ def export(module: tf.Module) -> bytes:
         output_names=[tensor.name for tensor in frozen.outputs],
         opset=OPSET,
     )
-    _drop_idle_reshapes(model.graph)
+    drop_idle_reshapes(model.graph)
+    fuse_hard_activations(model.graph)
     names = {tensor.name: tensor.name.split(":")[0] for tensor in frozen.inputs}
     names |= {t.name: name for t, name in zip(frozen.outputs, sorted(function.structured_outputs), strict=True)}
     _rename(model.graph, names)
@@ -70,31 +72,6 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
         node.output[:] = [names.get(name, name) for name in node.output]
     for value in (*graph.input, *graph.output, *graph.initializer):
         value.name = names.get(value.name, value.name)
-
-
-def _drop_idle_reshapes(graph: onnx.GraphProto) -> None:
-    """Remove reshapes to the shape that is there already: tf2onnx turns some transposes of 1x1 maps into them.
-
-    It does so for now these, now those of them, so this makes the export repeatable, too.
-    """
-    inferred = onnx.shape_inference.infer_shapes(onnx.helper.make_model(graph)).graph
-    shapes = {
-        value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
-        for value in inferred.value_info
-    }
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    kept: list[onnx.NodeProto] = []
-    replaced: dict[str, str] = {}
-    for node in graph.node:
-        node.input[:] = [replaced.get(name, name) for name in node.input]
-        if node.op_type == "Reshape" and node.input[1] in weights:
-            target = onnx.numpy_helper.to_array(weights[node.input[1]]).tolist()
-            if target[0] == -1 and min(target[1:]) > 0 and target[1:] == shapes.get(node.input[0], [])[1:]:
-                replaced[node.output[0]] = node.input[0]
-                continue
-        kept.append(node)
-    del graph.node[:]
-    graph.node.extend(kept)
 
 
 def _walk(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
