@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from capexport.bundle import Bundle
+from capexport.bundle import Bundle, write_bundle
 from capexport.image import load_image
 from capexport.recipes import RECIPES
 from capexport.runtime.caption import Caption
@@ -128,6 +128,14 @@ def tiny_bundles(tiny, photos, tmp_path_factory) -> Bundles:
 @pytest.fixture
 def tiny_bundle(tiny_bundles) -> Bundle:
     return tiny_bundles["onnx", "fp32"]
+
+
+@pytest.fixture(scope="session")
+def refused(tiny_bundles, tmp_path_factory) -> Bundle:
+    """A bundle whose engine cannot load it, correctly signed."""
+    bundle = tiny_bundles["tflite", "fp32"]
+    files = {**bundle.files, bundle.manifest.graphs["decoder"].file: b"no graph"}
+    return write_bundle(tmp_path_factory.mktemp("refused") / "refused", bundle.manifest, files)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,14 @@ from typing import Any
 
 from ..progress import track
 
+PROCESS = """
+import time
+started = time.perf_counter()
+import json, sys
+from capexport.bench.worker import main
+main(json.loads(sys.argv[1]), started)
+"""
+
 
 class RowError(Exception):
     """A row's process ended, or said that it cannot go on."""
@@ -24,7 +32,7 @@ class Worker:
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115, closed by close()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "capexport.bench.worker", json.dumps(spec)],
+            [sys.executable, "-c", PROCESS, json.dumps(spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

@@ -1,28 +1,28 @@
 """The process of one row: it loads a subject and captions as it is told, a line of JSON for each line on its input.
 
-Started as `python -m capexport.bench.worker SPEC`, SPEC being JSON; the first line that it says is of its start.
+Started by processes.py; the first line that it says is of its start.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import sys
 import time
+from pathlib import Path
+from typing import Any
 
-STARTED = time.perf_counter()  # before anything else is imported
-
-import dataclasses  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import sys  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
-
-from ..errors import CapexportError  # noqa: E402
-from .memory import peak_bytes  # noqa: E402
-from .subjects import EAGER, FUNCTION, BundleSubject, KerasSubject, Subject  # noqa: E402
+from ..errors import CapexportError
+from .memory import peak_bytes
+from .subjects import EAGER, FUNCTION, BundleSubject, KerasSubject, Subject
 
 
-def main(spec: dict[str, Any]) -> None:
-    """Serve until the input ends; what libraries print goes to standard error."""
+def main(spec: dict[str, Any], started: float) -> None:
+    """Serve until the input ends; what libraries print goes to standard error.
+
+    started  time.perf_counter() of the process' first line
+    """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     before = time.perf_counter()
@@ -33,7 +33,7 @@ def main(spec: dict[str, Any]) -> None:
     except CapexportError as error:
         print(json.dumps({"error": str(error)}), file=answers)
         return
-    start = {"load": loaded - before, "cold_start": time.perf_counter() - STARTED}
+    start = {"load": loaded - before, "cold_start": time.perf_counter() - started}
     print(json.dumps(start | {"device": getattr(subject, "device", spec["device"])}), file=answers)
     for line in sys.stdin:
         print(json.dumps(_answer(subject, json.loads(line))), file=answers)
@@ -49,15 +49,8 @@ def _open(spec: dict[str, Any]) -> Subject:
 
 def _answer(subject: Subject, order: dict[str, Any]) -> Any:
     if "photos" in order and "batch" in order:
-        try:
-            return subject.throughput(order["photos"], order["batch"])
-        except NotImplementedError:
-            return None
+        return subject.throughput(order["photos"], order["batch"])
     if "photos" in order:
         subject.caption(order["photos"][0])  # the row before has left its weights in the processor's caches
         return [dataclasses.asdict(subject.caption(photo)) for photo in order["photos"]]
     return peak_bytes()
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))

@@ -13,16 +13,7 @@ from capexport import OptionError
 from capexport.bench.bench import BATCHES, TURN, bench
 from capexport.bench.machine import Machine, measure_machine
 from capexport.bench.processes import RowError, started
-from capexport.bundle import write_bundle
 from capexport.cli.main import main
-
-
-@pytest.fixture(scope="module")
-def refused(tiny_bundles, tmp_path_factory):
-    """A bundle whose engine cannot load it, correctly signed."""
-    bundle = tiny_bundles["tflite", "fp32"]
-    files = {**bundle.files, bundle.manifest.graphs["decoder"].file: b"no graph"}
-    return write_bundle(tmp_path_factory.mktemp("refused") / "refused", bundle.manifest, files)
 
 
 @pytest.fixture(scope="module")

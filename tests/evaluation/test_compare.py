@@ -32,14 +32,6 @@ def captioned(photos):
 
 
 @pytest.fixture(scope="module")
-def refused(tiny_bundles, tmp_path_factory):
-    """A bundle whose engine cannot load it, correctly signed."""
-    bundle = tiny_bundles["tflite", "fp32"]
-    files = {**bundle.files, bundle.manifest.graphs["decoder"].file: b"no graph"}
-    return write_bundle(tmp_path_factory.mktemp("refused") / "refused", bundle.manifest, files)
-
-
-@pytest.fixture(scope="module")
 def fp32(tiny_bundles):
     return tiny_bundles["onnx", "fp32"]
 
