@@ -16,7 +16,9 @@ from ..shipped import sample_photos
 
 CORNERS = ((0.0, 0.0), (0.4, 0.0), (0.0, 0.4), (0.4, 0.4), (0.2, 0.2))  # left, top of crops of 3/5 of a photo's sides
 CROP = 0.6
-STRETCHED = 36  # of each photo
+STRETCHED = 48  # of each photo
+LARGE, SMALL = (0.25, 1.0), (0.02, 0.2)  # parts' sides, as shares of the photo's
+SIDE = 256  # pixels, of a view before a detail
 
 
 def sample_views(preprocessing: Preprocessing) -> list[Pixels]:
@@ -25,18 +27,17 @@ def sample_views(preprocessing: Preprocessing) -> list[Pixels]:
 
 
 def stretched_views(preprocessing: Preprocessing) -> list[Pixels]:
-    """Parts of the photos in other colours, every second one mixed with another, always the same.
+    """Parts of the photos in other colours, every second one before a detail of another, blown up; always the same.
 
-    A few photos leave most channels of an encoder far below the values that other photos bring; these do not.
+    A few photos leave most channels of an encoder far below the values that other photos bring, such as a dog before
+    nothing but waves; these do not.
     """
     rng, photos = np.random.default_rng(0), _photos()
-    views = [_stretched(photo, rng) for _ in range(STRETCHED) for photo in photos]
-    order = rng.permutation(len(views))
-    mixed = [
-        Image.blend(view.resize(photos[0].size), views[k].resize(photos[0].size), 0.5)
-        for view, k in zip(views[::2], order, strict=False)
-    ]
-    return [_load(view, preprocessing) for view in (*views[1::2], *mixed)]
+    views = [_stretched(photo, rng, LARGE) for _ in range(STRETCHED) for photo in photos]
+    details = [_stretched(photo, rng, SMALL) for _ in range(STRETCHED // 2) for photo in photos]
+    order = rng.permutation(len(details))
+    before = [_before(view, details[k], rng) for view, k in zip(views[::2], order, strict=True)]
+    return [_load(view, preprocessing) for view in (*views[1::2], *before)]
 
 
 def random_captions(photos: Sequence[ParityVector], bias: NDArray[np.float32]) -> list[ParityVector]:
@@ -65,15 +66,23 @@ def _views(photo: Image.Image) -> Iterator[Image.Image]:
         yield photo.crop((int(left * width), int(top * height), int((left + CROP) * width), int((top + CROP) * height)))
 
 
-def _stretched(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
-    share = rng.uniform(0.25, 1)
+def _stretched(photo: Image.Image, rng: np.random.Generator, sides: tuple[float, float]) -> Image.Image:
+    share = rng.uniform(*sides)
     width, height = (int(share * side) for side in photo.size)
     left, top = rng.integers(0, photo.width - width + 1), rng.integers(0, photo.height - height + 1)
     part = photo.crop((int(left), int(top), int(left) + width, int(top) + height))
     part = ImageEnhance.Color(part).enhance(rng.uniform(0, 2))
     part = ImageEnhance.Brightness(part).enhance(rng.uniform(0.5, 1.5))
-    part = ImageEnhance.Contrast(part).enhance(rng.uniform(0.5, 2))
+    part = ImageEnhance.Contrast(part).enhance(rng.uniform(0.5, 3))
     return ImageOps.invert(part) if rng.random() < 0.2 else part
+
+
+def _before(view: Image.Image, ground: Image.Image, rng: np.random.Generator) -> Image.Image:
+    side = int(rng.integers(SIDE // 6, SIDE * 3 // 4))
+    left, top = rng.integers(0, SIDE - side, 2)
+    whole = ground.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    whole.paste(view.resize((side, side)), (int(left), int(top)))
+    return whole
 
 
 def _load(view: Image.Image, preprocessing: Preprocessing) -> Pixels:

@@ -18,14 +18,14 @@ Outputs = Mapping[str, NDArray[np.float32]]
 # What a graph says with its layers in these precisions; nothing, if the engine refuses it.
 Trial = Callable[[Precisions], Sequence[Outputs]]
 
-TIGHTER, TRIES = 0.8, 20  # the share of an allowance that is tried next, and how often
+TIGHTER, TRIES = 0.8, 20  # the share of the squared budget that is tried next, and how often
 
 
 @dataclass(frozen=True)
 class Sensitivity:
     """What one layer loses.
 
-    error      of the graph's outputs, if this layer alone takes the step, see output_error; None: not tried
+    error      of the graph's outputs, if this layer alone takes the step, see choose; None: not tried
     cost       the layer's weights, or its multiplications for one photo or one token
     precision  what the layer got
     """
@@ -67,17 +67,17 @@ def choose(
 ) -> Choice:
     """Give as much of the cost as the step's budget of error allows its precision; the rest stays as before.
 
+    Errors are those that the step adds to the state before it: what earlier steps lost is no matter here.
     Errors of single layers add up as squares, near enough to choose by: those with the least squared error for their
-    cost come first, and those that fit into what is left of the budget are taken. If together they lose more after
-    all, fewer are.
+    cost come first, and those that fit into the budget are taken. If together they lose more after all, fewer are.
 
     barred  nodes of layers that are not to take the step
     """
-    truth, wanted = trial({}), step.precision
+    truth, wanted = trial(before), step.precision
     least = step.worthwhile * sum(costs)
     candidates = [k for k, layer in enumerate(layers) if costs[k] >= least and layer.node not in barred]
     tried = track(candidates, len(candidates), f"trying layers: {wanted.name.lower()}")
-    alone = {k: output_error(trial({layers[k].node: wanted}), truth) for k in tried}
+    alone = {k: output_error(trial({**before, layers[k].node: wanted}), truth) for k in tried}
     order = sorted(candidates, key=lambda k: alone[k] ** 2 / costs[k])
 
     def after(taken: Collection[int]) -> Precisions:
@@ -86,8 +86,7 @@ def choose(
             for k, layer in enumerate(layers)
         }
 
-    allowance = step.budget**2 - output_error(trial(after(())), truth) ** 2
-    for taken in (*(_fitting(order, alone, allowance * TIGHTER**k) for k in range(TRIES)), ()):
+    for taken in (*(_fitting(order, alone, step.budget**2 * TIGHTER**k) for k in range(TRIES)), ()):
         precisions = after(taken)
         error = output_error(trial(precisions), truth)
         if error <= step.budget:

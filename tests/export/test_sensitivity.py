@@ -49,24 +49,31 @@ def test_those_that_lose_least_for_their_cost_come_first_and_all_that_fit_are_ta
     half, static, costs, budget = situation
     layers = made_layers(len(costs))
     before = {layer.node: HALF for layer in layers}
-    choice = choose(layers, costs, adding_trial({HALF: half, STATIC: static}, layers), Step(STATIC, budget, 0), before)
-    left, taken = budget**2 - sum(half**2), set()
-    if abs(left) < 1e-6:
-        return  # rounding decides
-    for k in sorted(range(len(layers)), key=lambda k: static[k] ** 2 / costs[k]):
-        if abs(static[k] ** 2 - left) < 1e-6:
-            return
-        if static[k] ** 2 <= left:
-            left -= static[k] ** 2
+    trial = adding_trial({HALF: half, STATIC: static}, layers)
+    alone = [slow_error(trial({**before, layer.node: STATIC}), trial(before)) for layer in layers]
+    choice = choose(layers, costs, trial, Step(STATIC, budget, 0), before)
+    left, taken = budget**2, set()
+    for k in sorted(range(len(layers)), key=lambda k: alone[k] ** 2 / costs[k]):
+        if abs(alone[k] ** 2 - left) < 1e-6:
+            return  # rounding decides
+        if alone[k] ** 2 <= left:
+            left -= alone[k] ** 2
             taken.add(k)
-    total = sum(static[k] ** 2 if k in taken else half[k] ** 2 for k in range(len(layers)))
     assert choice.precisions == {layer.node: STATIC if k in taken else HALF for k, layer in enumerate(layers)}
-    assert choice.error == pytest.approx(total**0.5)
-    assert (choice.error <= budget) == (sum(half**2) ** 0.5 <= budget)
-    assert [each.error for each in choice.sensitivities] == pytest.approx(static)
+    assert choice.error == pytest.approx(sum(alone[k] ** 2 for k in taken) ** 0.5)
+    assert choice.error <= budget
+    assert [each.error for each in choice.sensitivities] == pytest.approx(alone)
     assert [each.cost for each in choice.sensitivities] == costs
     assert [each.layer for each in choice.sensitivities] == layers
     assert (choice.wanted, choice.budget) == (STATIC, budget)
+
+
+def test_what_the_steps_before_lost_counts_no_more():
+    """The second layer takes the step although the first has lost more than the budget already."""
+    layers = made_layers(2)
+    trial = adding_trial({HALF: np.array([3.0, 0.0]), STATIC: np.array([3.5, 0.1])}, layers)
+    choice = choose(layers, [1, 1], trial, Step(STATIC, budget=0.1), {layers[0].node: HALF})
+    assert list(choice.precisions.values()) == [HALF, STATIC]
 
 
 def test_layers_that_lose_more_together_than_their_squares_say_are_fewer():
