@@ -53,6 +53,22 @@ def test_every_form_of_a_photo_gives_the_same_pixels(photos):
         np.testing.assert_array_equal(load_image(form), expected)
 
 
+@pytest.mark.parametrize("factor", [1, 2, 5.9, 6, 8, 12, 17])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_large_jpeg_files_are_decoded_small_and_look_the_same(photos, factor, orientation):
+    photo = Image.open(photos[0]).convert("RGB").resize((int(224 * factor * 4 / 3), int(224 * factor)))
+    exif = Image.Exif()
+    exif[274] = orientation
+    file = encoded(photo, "JPEG", quality=95, exif=exif)
+    decoded = Image.open(io.BytesIO(file))
+    decoded.load()  # an open file that is decoded already stays so
+    whole, small = (load_image(form).astype(int) for form in (decoded, file))
+    difference = np.abs(small - whole)
+    assert (difference.max() > 0) == (factor >= 6)
+    assert difference.mean() < 1
+    assert difference.max() < 32
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
 def test_formats(kind):
     pixels = load_image(encoded(gradient(), kind))
