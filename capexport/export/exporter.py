@@ -139,9 +139,10 @@ class Exporter:
         return list(track(references(self._captioner, some), len(some), "captioning with Keras"))
 
     def _lowering(self, to: str, name: str, precision: Precision) -> Lowering:
-        key = (to, name, precision if name == "decoder" else Precision.FLOAT)
+        words = _of_embeddings(precision) if name == "decoder" else Precision.FLOAT
+        key = (to, name, words)
         if key not in self._lowerings:
-            self._lowerings[key] = self._encoder(to) if name == "encoder" else self._decoder(to, precision)
+            self._lowerings[key] = self._encoder(to) if name == "encoder" else self._decoder(to, words)
         return self._lowerings[key]
 
     def _encoder(self, to: str) -> Lowering:
@@ -196,6 +197,11 @@ def format_module(to: str) -> Format:
         return cast("Format", importlib.import_module(f".{to}", __package__))
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or to, f"convert,{FORMATS[to].extra}") from error
+
+
+def _of_embeddings(precision: Precision) -> Precision:
+    """What a decoder's embeddings are kept in where its layers go down to this precision: int8 at the lowest."""
+    return precision if precision in (Precision.FLOAT, Precision.HALF) else Precision.STORED
 
 
 def _preprocessing(captioner: Any) -> Preprocessing:

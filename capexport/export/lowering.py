@@ -21,32 +21,33 @@ from .sensitivity import Choice, Outputs, choose
 Rehearsal = Callable[[Runner], object]  # uses a graph as captioning does
 Trial = Callable[[Runner], list[Outputs]]  # a rehearsal that tells what the captioner says
 
-BATCH = 7
+BATCH = 7  # of photos; larger ones take no less time a photo, and more memory
 WORDS = "output"  # the layer whose channels are words: calibration says few of them, and learns nothing of the others
 
 
-def encode(run: Runner, photos: Sequence[Pixels]) -> list[Tensors]:
-    """The photos' cross keys and values, each (1, H, N, D)."""
-    features: list[Tensors] = []
-    for start in range(0, len(photos), BATCH):
-        outputs = run({"image": np.stack(photos[start : start + BATCH])})
-        rows = range(len(photos[start : start + BATCH]))
-        features += [{name: values[k : k + 1] for name, values in outputs.items()} for k in rows]
-    return features
+def encode(run: Runner, photos: Sequence[Pixels]) -> Tensors:
+    """The photos' cross keys and values, each (photos, H, N, D)."""
+    batches = [run({"image": np.stack(photos[k : k + BATCH])}) for k in range(0, len(photos), BATCH)]
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def decode(
-    run: Runner, graph: Graph, photos: Sequence[ParityVector], features: Sequence[Tensors], start: int
-) -> list[Outputs]:
-    """Logits (1, V) and attention (L, 1, H, N) while a decoder is fed the photos' captions after the token `start`."""
+def decode(run: Runner, graph: Graph, photos: Sequence[ParityVector], features: Tensors, start: int) -> list[Outputs]:
+    """What a decoder says while it is fed the photos' captions after the token `start`, step by step.
+
+    Each step's logits (B, V) and attention (B, L, H, N) are of the photos whose captions have not ended yet.
+    """
     backend = GraphBackend(graph, run, run)
+    longest_first = np.argsort([-len(photo.tokens) for photo in photos], kind="stable")
+    captions = [[start, *photos[k].tokens[:-1]] for k in longest_first]
+    features = {name: values[longest_first] for name, values in features.items()}
+    cache = backend.empty_cache(batch=len(photos))
     outputs: list[Outputs] = []
-    for photo, feature in zip(photos, features, strict=True):
-        cache = backend.empty_cache(batch=1)
-        for position, token in enumerate([start, *photo.tokens[:-1]]):
-            step = backend.step(np.array([token], np.int32), position, feature, cache)
-            cache = step.cache
-            outputs.append({"logits": step.logits, "attention": step.attention})
+    for position in range(len(captions[0])):
+        tokens = np.array([caption[position] for caption in captions if len(caption) > position], np.int32)  # (B,)
+        features, cache = ({name: kept[: len(tokens)] for name, kept in side.items()} for side in (features, cache))
+        step = backend.step(tokens, position, features, cache)
+        cache = step.cache
+        outputs.append({"logits": step.logits, "attention": np.swapaxes(step.attention, 0, 1)})
     return outputs
 
 
@@ -82,7 +83,7 @@ class Lowering:
         self._rehearse, self._try_out = rehearse, try_out
         self._known: dict[tuple[Step, ...], tuple[Choice, ...]] = {}
 
-    @property
+    @cached_property
     def run(self) -> Runner:
         """The graph in float, in its engine."""
         return open_graph(self._to, self._model, self._outputs, None, "a graph in float")

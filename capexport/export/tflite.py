@@ -77,8 +77,11 @@ def lower(model: bytes, precisions: Precisions, ranges: Ranges) -> bytes:
     """An exported model with its layers in these precisions."""
     if all(precision is Precision.FLOAT for precision in precisions.values()):
         return model
-    calibrated = [layer for layer in layers(model) if precisions.get(layer.node) is Precision.STATIC]
-    model, renamed, extremes = prepare(model, calibrated, ranges)
+    renamed: Mapping[str, str] = {}
+    extremes: Mapping[str, tuple[float, float]] = {}
+    if Precision.STATIC in precisions.values():
+        calibrated = [layer for layer in layers(model) if precisions.get(layer.node) is Precision.STATIC]
+        model, renamed, extremes = prepare(model, calibrated, ranges)
     calibration = {name: {"min": np.array([low]), "max": np.array([high])} for name, (low, high) in extremes.items()}
     with silenced_stderr(), contextlib.redirect_stdout(io.StringIO()):
         quant = quantizer.Quantizer(model)
