@@ -23,7 +23,7 @@ from tensorflow.compiler.tf2xla.python import xla
 from ..captioner.measures import measure, multiplications
 from ..captioner.weights import decoder_variables, feed_forward, output_bias
 from ..errors import SourceError
-from ..manifest import Graph, Tensor
+from ..manifest import CAPTIONER, Graph, Tensor
 from ..recipes import Precision
 
 MASKED = -1e9
@@ -52,6 +52,22 @@ def describe(graph: EncoderGraph | DecoderGraph, file: str) -> Graph:
     outputs = sorted(graph.function.structured_outputs.items())
     given, made = (tuple(_tensor(name, spec) for name, spec in side) for side in (inputs, outputs))
     return Graph(file, given, made, graph.multiplications)
+
+
+def describe_fused(encoder: Graph, decoder: Graph, max_length: int, dialect: Dialect) -> Graph:
+    """What a manifest states of the graph for whole captions that is made of these two, see layers.Format.fuse.
+
+    T, its steps, is as many as the longest caption has where shapes can grow, else max_length. Its work is that of the
+    longest caption that there can be.
+    """
+    steps = "T" if dialect.growing_cache else max_length
+    [attention] = [tensor for tensor in decoder.outputs if tensor.name == "attention"]
+    made = (
+        Tensor("attention", "float32", (steps, *attention.shape)),
+        Tensor("log_probabilities", "float32", ("B", steps)),
+        Tensor("tokens", "int32", ("B", steps)),
+    )
+    return Graph(CAPTIONER, encoder.inputs, made, encoder.multiplications + max_length * decoder.multiplications)
 
 
 def _tensor(name: str, spec: Any) -> Tensor:
