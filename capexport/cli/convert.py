@@ -23,7 +23,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", default="onnx", metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: onnx)")
     parser.add_argument("--recipe", default="fp32", metavar="R", help=f"{', '.join(RECIPES)} (default: fp32)")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="(default: SOURCE-FORMAT-RECIPE, -fused after it, in this folder)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="(default: SOURCE-FORMAT-RECIPE, with --fused SOURCE-FORMAT-RECIPE-fused, in this folder)",
     )
     parser.add_argument("--force", action="store_true", help="replace a bundle that is there already")
     parser.add_argument(

@@ -15,10 +15,11 @@ from capexport.manifest import VOCABULARY
 from capexport.recipes import FORMATS
 from capexport.runtime.captioner import Captioner
 from capexport.runtime.greedy import GreedyGraph
-from capexport.vocabulary import END, Vocabulary
+from capexport.vocabulary import END, UNKNOWN, Vocabulary
 from tests.conftest import FUSED, VARIANTS
 
 OFTEN = 16  # what the tiny captioner says now at once, now later, now never
+OFTEN_TOO = 7
 ONNX = ("onnx", "dynamic-int8", "fused")
 
 
@@ -31,7 +32,10 @@ def pixels(photos):
 
 @pytest.fixture(scope="module")
 def ending(tiny_bundles, tmp_path_factory):
-    """Makes fused bundles of a variant in which OFTEN is the id of [END]; the tiny captioner hardly says its own."""
+    """Makes fused bundles of a variant in which OFTEN is the id of [END] and OFTEN_TOO that of [UNK], which is banned.
+
+    The tiny captioner hardly says its own [END], and its decoder itself bans its own [UNK].
+    """
     root, made = tmp_path_factory.mktemp("ending"), {}
 
     def make(variant):
@@ -39,7 +43,8 @@ def ending(tiny_bundles, tmp_path_factory):
             to, recipe, _ = variant
             bundle, module = tiny_bundles[variant], format_module(to)
             words = list(bundle.vocabulary.words)
-            words[OFTEN], words[bundle.vocabulary.end] = END, words[OFTEN]
+            for often, special in ((OFTEN, END), (OFTEN_TOO, UNKNOWN)):
+                words[words.index(special)], words[often] = words[often], special
             vocabulary = Vocabulary(tuple(words))
             finished = {name: tiny_bundles[FORMATS[to].engine, recipe].graph(name) for name in ("encoder", "decoder")}
             graphs, longest = bundle.manifest.graphs, bundle.manifest.shape.max_length
@@ -73,8 +78,12 @@ def test_it_says_what_the_steps_say(variant, batch, tiny_bundles, ending, pixels
             np.testing.assert_allclose(one.cross_attention, other.cross_attention, rtol=0, atol=1e-5)
         lengths.append({len(caption.tokens) for caption in whole})
     longest = tiny_bundles[variant].manifest.shape.max_length
-    assert all(longest in found for found in lengths)  # where [END] comes because it must
+    assert longest in lengths[0]  # where [END] comes because it must
     assert min(lengths[1]) < longest
+    assert not any(OFTEN_TOO in caption.tokens for caption in whole)
+    assert any(
+        OFTEN_TOO in caption.tokens for caption in captions(capexport.load(tiny_bundles[variant]), pixels, batch)
+    )
 
 
 @pytest.mark.parametrize("variant", FUSED)
