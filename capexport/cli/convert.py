@@ -75,4 +75,5 @@ def run(parsed: argparse.Namespace) -> None:
         seconds = time.monotonic() - started
         print(f"{out}: {parsed.to}, {parsed.recipe}, {bundle.size / 1e6:.1f} MB, {seconds:.0f} s")
         for graph in bundle.manifest.graphs.values():
-            print(f"    {graph.file}: static shapes but for {', '.join(graph.varying)}")
+            varying = f" but for {', '.join(graph.varying)}" if graph.varying else ""
+            print(f"    {graph.file}: static shapes{varying}")

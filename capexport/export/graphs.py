@@ -57,17 +57,20 @@ def describe(graph: EncoderGraph | DecoderGraph, file: str) -> Graph:
 def describe_fused(encoder: Graph, decoder: Graph, max_length: int, dialect: Dialect) -> Graph:
     """What a manifest states of the graph for whole captions that is made of these two, see layers.Format.fuse.
 
-    T, its steps, is as many as the longest caption has where shapes can grow, else max_length. Its work is that of the
-    longest caption that there can be.
+    Where shapes can grow it takes B photos, and T, its steps, is as many as the longest caption has; else it takes one
+    photo for max_length steps. Its work is that of the longest caption that there can be.
     """
-    steps = "T" if dialect.growing_cache else max_length
+    batch, steps = ("B", "T") if dialect.growing_cache else (1, max_length)
+    [image] = encoder.inputs
     [attention] = [tensor for tensor in decoder.outputs if tensor.name == "attention"]
+    layers, _, *maps = attention.shape
+    given = Tensor(image.name, image.dtype, (batch, *image.shape[1:]))
     made = (
-        Tensor("attention", "float32", (steps, *attention.shape)),
-        Tensor("log_probabilities", "float32", ("B", steps)),
-        Tensor("tokens", "int32", ("B", steps)),
+        Tensor("attention", "float32", (steps, layers, batch, *maps)),
+        Tensor("log_probabilities", "float32", (batch, steps)),
+        Tensor("tokens", "int32", (batch, steps)),
     )
-    return Graph(CAPTIONER, encoder.inputs, made, encoder.multiplications + max_length * decoder.multiplications)
+    return Graph(CAPTIONER, (given,), made, encoder.multiplications + max_length * decoder.multiplications)
 
 
 def _tensor(name: str, spec: Any) -> Tensor:
