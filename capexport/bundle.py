@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .atomic import new_directory
 from .errors import BundleError
-from .manifest import MANIFEST, MAX_BYTES, PARITY, VOCABULARY, File, Manifest, parse_manifest
+from .manifest import CAPTIONER, MANIFEST, MAX_BYTES, PARITY, VOCABULARY, File, Manifest, parse_manifest
 from .recipes import FORMATS, RECIPES
 from .vocabulary import BANNED, END, PAD, START, UNKNOWN, Vocabulary
 
@@ -32,7 +32,7 @@ class Bundle:
     files: Mapping[str, bytes]
 
     def graph(self, name: str) -> bytes:
-        """The bytes of the graph "encoder" or "decoder"."""
+        """The bytes of the file of the graph "encoder", "decoder" or, where there is one, "captioner"."""
         return self.files[self.manifest.graphs[name].file]
 
     @property
@@ -95,7 +95,7 @@ def _check_names(directory: Path, manifest: Manifest) -> None:
         if name in ("", ".", "..", MANIFEST) or any(sign in name for sign in "/\\:\0") or not name.isprintable():
             raise BundleError(f"The bundle {directory} names a file {name!r}, which is not a bare file name.")
     needed = {VOCABULARY, PARITY, *(graph.file for graph in manifest.graphs.values())}
-    if manifest.graphs.keys() != {"encoder", "decoder"} or not needed <= manifest.files.keys():
+    if manifest.graphs.keys() - {CAPTIONER} != {"encoder", "decoder"} or not needed <= manifest.files.keys():
         raise BundleError(f"The bundle {directory} lacks a graph, {VOCABULARY} or {PARITY} in its manifest.")
     there = set(os.listdir(directory)) - {MANIFEST}
     missing, extra = manifest.files.keys() - there, there - manifest.files.keys()

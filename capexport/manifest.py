@@ -13,6 +13,7 @@ from .errors import BundleError
 
 SCHEMA = 2
 MANIFEST, VOCABULARY, PARITY = "manifest.json", "vocabulary.txt", "parity.npz"
+CAPTIONER = "captioner"  # the graph that a bundle may have beside its encoder and decoder
 MAX_BYTES = 1_000_000
 
 T = TypeVar("T")
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Tensor:
-    """A graph's input or output; a dimension that varies has a symbol (B batch, P past length)."""
+    """A graph's input or output; a dimension that varies has a symbol (B batch, P past length, T steps)."""
 
     name: str
     dtype: str
@@ -31,7 +32,7 @@ class Tensor:
 class Graph:
     """One of a bundle's graphs: its file and what goes in and comes out, by name.
 
-    multiplications  by weights, for one photo or one token
+    multiplications  by weights, for one photo or one token; of the graph for whole captions, for the longest caption
     """
 
     file: str
@@ -91,6 +92,7 @@ class Check:
 class Manifest:
     """The whole of manifest.json.
 
+    graphs  encoder, decoder (one step of it) and, where there is one, captioner, which makes whole captions
     gate   what was found on the calibration photos when the bundle was made
     files  every file of the bundle but the manifest itself
     """

@@ -14,7 +14,7 @@ from PIL import Image
 
 from capexport.bundle import Bundle, write_bundle
 from capexport.image import load_image
-from capexport.recipes import RECIPES
+from capexport.recipes import FORMATS, RECIPES
 from capexport.runtime.caption import Caption
 from capexport.shipped import sample_photos
 from tests.web import Web
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from capexport.export.exporter import Exporter
 
 VARIANTS = [(to, recipe.name) for recipe in RECIPES.values() for to in recipe.formats]
+FUSED = [(to, recipe, "fused") for to, recipe in VARIANTS if FORMATS[to].fuses]
 CALIBRATION = 6  # photos, for tiny captioners: enough to go through every step of calibration
 SCENES = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
 TINY_WORDS = ["", "[UNK]", "a", "[START]", "[END]", *(f"word{i}" for i in range(25))]
@@ -99,8 +100,10 @@ def tiny_source(tiny, tmp_path_factory) -> Path:
     return directory
 
 
-class Bundles(dict[tuple[str, str], Bundle]):
+class Bundles(dict[tuple[str, ...], Bundle]):
     """A captioner's bundles by format and recipe, each made when it is first asked for, all by one Exporter.
+
+    After the recipe there may be the word fused.
 
     choices  which precisions their layers got, by graph and step
     """
@@ -108,10 +111,11 @@ class Bundles(dict[tuple[str, str], Bundle]):
     def __init__(self, exporter: Exporter, root: Path) -> None:
         self._exporter = exporter
         self._root = root
-        self.choices: dict[tuple[str, str], Choices] = {}
+        self.choices: dict[tuple[str, ...], Choices] = {}
 
-    def __missing__(self, variant: tuple[str, str]) -> Bundle:
-        export = self._exporter.export(*variant)
+    def __missing__(self, variant: tuple[str, ...]) -> Bundle:
+        to, recipe, *fused = variant
+        export = self._exporter.export(to, recipe, fused=fused == ["fused"])
         self.choices[variant] = export.choices
         self[variant] = export.write(self._root / "-".join(variant), gate=False)
         return self[variant]

@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+from PIL import Image
+
+import capexport
 from capexport import DecodingOptions
 from capexport.cli import options
 from capexport.cli.main import COMMANDS
@@ -29,6 +32,18 @@ def test_every_command_in_it_exists():
     named = set(re.findall(r"capexport (\w+) ", README)) - {"is", "takes"}
     assert named
     assert named <= {*COMMANDS, "load"}
+
+
+def test_the_code_for_one_graph_says_what_the_runtime_says(tiny_bundles, photos, tmp_path, monkeypatch, capsys):
+    """On a photo that has the captioner's size already, which nothing resizes."""
+    bundle = tiny_bundles["onnx", "dynamic-int8", "fused"]
+    block = README.split("### The whole caption in one graph")[1].split("```python\n")[1].split("```")[0]
+    (tmp_path / "my-bundle").symlink_to(bundle.directory)
+    captioner = capexport.load(bundle)
+    Image.fromarray(captioner.preprocess(photos[0])).save(tmp_path / "photo.jpg", format="PNG")
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    assert capsys.readouterr().out == captioner.caption(tmp_path / "photo.jpg").text + "\n"
 
 
 def test_every_file_it_links_to_exists():

@@ -22,7 +22,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--to", default="onnx", metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: onnx)")
     parser.add_argument("--recipe", default="fp32", metavar="R", help=f"{', '.join(RECIPES)} (default: fp32)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="(default: SOURCE-FORMAT-RECIPE in this folder)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="(default: SOURCE-FORMAT-RECIPE, with --fused SOURCE-FORMAT-RECIPE-fused, in this folder)",
+    )
     parser.add_argument("--force", action="store_true", help="replace a bundle that is there already")
     parser.add_argument(
         "--calibration",
@@ -34,6 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--no-gate", action="store_true", help="write the bundle even if it is outside its recipe's bounds"
     )
     parser.add_argument(
+        "--fused", action="store_true", help="add one graph that makes whole captions, from the photo to its words"
+    )
+    parser.add_argument(
         "--explain", action="store_true", help="print what each layer loses, and draw it as OUT-layers.png"
     )
     parser.add_argument("--json", action="store_true", help="print the bundle's manifest")
@@ -42,9 +50,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     name = parsed.source.resolve().name if parsed.source else NAME
-    out = parsed.out or Path(f"{name}-{parsed.to}-{parsed.recipe}")
+    out = parsed.out or Path(f"{name}-{parsed.to}-{parsed.recipe}{'-fused' * parsed.fused}")
     figure = out.parent / f"{out.name}-layers.png"
-    check_recipe(parsed.to, parsed.recipe)
+    check_recipe(parsed.to, parsed.recipe, parsed.fused)
     recipe = RECIPES[parsed.recipe]
     if parsed.explain:
         if not (recipe.encoder or recipe.decoder):
@@ -54,7 +62,7 @@ def run(parsed: argparse.Namespace) -> None:
     started = time.monotonic()
     from ..export.convert import prepare
 
-    export = prepare(parsed.source, out, parsed.to, parsed.recipe, parsed.force, photos)
+    export = prepare(parsed.source, out, parsed.to, parsed.recipe, parsed.force, photos, parsed.fused)
     if parsed.explain:
         from ..export import explanation
 
@@ -67,4 +75,5 @@ def run(parsed: argparse.Namespace) -> None:
         seconds = time.monotonic() - started
         print(f"{out}: {parsed.to}, {parsed.recipe}, {bundle.size / 1e6:.1f} MB, {seconds:.0f} s")
         for graph in bundle.manifest.graphs.values():
-            print(f"    {graph.file}: static shapes but for {', '.join(graph.varying)}")
+            varying = f" but for {', '.join(graph.varying)}" if graph.varying else ""
+            print(f"    {graph.file}: static shapes{varying}")

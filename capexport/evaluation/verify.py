@@ -12,8 +12,8 @@ import numpy as np
 from ..bundle import Bundle
 from ..errors import OptionError, SourceError
 from ..image import Photo, Pixels
-from ..manifest import PARITY, Check, Graph, Manifest, Preprocessing
-from ..parity.checks import compare_pixels, within_bounds
+from ..manifest import CAPTIONER, PARITY, Check, Graph, Manifest, Preprocessing
+from ..parity.checks import compare_pixels, whole_captions, within_bounds
 from ..parity.comparison import Parity, compare_all
 from ..parity.vectors import ParityVector, unpack
 from ..recipes import RECIPES
@@ -63,6 +63,7 @@ def verify(
         checks.append(Check("made from this captioner", "yes" if same else "no", "yes", same))
     checks += _own_pixels(captioner, own)
     checks += _pixels_by_tensorflow(manifest.preprocessing, images, references)
+    checks += whole_captions(captioner, [reference.pixels for reference in references])
     parity = compare_all(captioner, references)
     return Verification((*checks, *within_bounds(parity, RECIPES[manifest.recipe].bounds)), parity)
 
@@ -75,11 +76,15 @@ def _contract(captioner: Captioner, vector: ParityVector) -> Check:
     grown = {name.replace("self_", "next_"): tensor for name, tensor in step.cache.items()}
     given = {"logits": step.logits, "attention": step.attention, **grown}
     odd = [*_odd(features, graphs["encoder"]), *_odd(given, graphs["decoder"])]
+    if captioner.greedy is not None:
+        odd += _odd(captioner.greedy.run(vector.pixels[np.newaxis]), graphs[CAPTIONER])
     return Check("tensors as in the manifest", ", ".join(odd) or "all", "all", not odd)
 
 
 def _odd(tensors: Tensors, graph: Graph) -> list[str]:
-    stated = {t.name: (t.dtype, tuple(1 if n in ("B", "P_next") else n for n in t.shape)) for t in graph.outputs}
+    steps = tensors["tokens"].shape[-1] if "tokens" in tensors else 0
+    lengths: dict[int | str, int] = {"B": 1, "P_next": 1, "T": steps}
+    stated = {t.name: (t.dtype, tuple(lengths.get(n, n) for n in t.shape)) for t in graph.outputs}
     actual = {name: (tensor.dtype.name, tensor.shape) for name, tensor in tensors.items()}
     return sorted(name for name in stated.keys() | actual.keys() if stated.get(name) != actual.get(name))
 

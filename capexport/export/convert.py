@@ -23,6 +23,7 @@ def convert(
     force: bool = False,
     calibration: Sequence[Photo] = (),
     gate: bool = True,
+    fused: bool = False,
 ) -> Bundle:
     """Export a captioner to a new bundle directory and return the bundle.
 
@@ -32,11 +33,13 @@ def convert(
     force   replace a bundle that is there already
     calibration  photos on which ranges are learnt and the bundle is measured; none: views of the photos that ship
     gate    refuse a bundle that is outside its recipe's bounds there; without it, the manifest says so
+    fused   with one graph more, which makes whole captions, from the photo to the words
 
-    Raises OptionError for a recipe the format lacks, OutputError if `out` is in the way, SourceError for a
-    captioner that cannot be read, QualityError at the gate, MissingExtraError for a package that is not installed.
+    Raises OptionError for a recipe or such a graph that the format lacks, OutputError if `out` is in the way,
+    SourceError for a captioner that cannot be read, QualityError at the gate, MissingExtraError for a package that is
+    not installed.
     """
-    return prepare(source, out, to, recipe, force, calibration).write(Path(out), force, gate)
+    return prepare(source, out, to, recipe, force, calibration, fused).write(Path(out), force, gate)
 
 
 def prepare(
@@ -46,9 +49,10 @@ def prepare(
     recipe: str,
     force: bool = False,
     calibration: Sequence[Photo] = (),
+    fused: bool = False,
 ) -> Export:
     """As convert, but for the writing: everything is checked before the work begins."""
-    check_recipe(to, recipe)
+    check_recipe(to, recipe, fused)
     check_absent(Path(out), force)
     format_module(to)
-    return Exporter(live(source), calibration).export(to, recipe)
+    return Exporter(live(source), calibration).export(to, recipe, fused)

@@ -18,8 +18,8 @@ from ..captioner.reference import references
 from ..captioner.weights import decoder_variables, encoder_variables, fingerprint, output_bias
 from ..errors import MissingExtraError, QualityError
 from ..image import Photo, Pixels, load_image
-from ..manifest import PARITY, SCHEMA, VOCABULARY, Check, Manifest, Preprocessing
-from ..parity.checks import within_bounds
+from ..manifest import CAPTIONER, PARITY, SCHEMA, VOCABULARY, Check, Manifest, Preprocessing
+from ..parity.checks import whole_captions, within_bounds
 from ..parity.comparison import compare_all
 from ..parity.vectors import ParityVector, pack
 from ..progress import track
@@ -30,7 +30,7 @@ from ..shipped import sample_photos
 from ..vocabulary import Vocabulary
 from .calibration import random_captions, sample_views, stretched_views
 from .check import check_split
-from .graphs import DecoderGraph, EncoderGraph, describe
+from .graphs import DecoderGraph, EncoderGraph, describe, describe_fused
 from .layers import Format
 from .lowering import Lowering, decode, encode
 from .sensitivity import Choice, Outputs
@@ -77,22 +77,32 @@ class Exporter:
         self._lowerings: dict[tuple[str, str, Precision], Lowering] = {}
         check_split(captioner, self._vocabulary.start, self._vectors)
 
-    def export(self, to: str, recipe: str) -> Export:
-        """A bundle of one of recipes.FORMATS and of recipes.RECIPES, measured on the calibration photos."""
+    def export(self, to: str, recipe: str, fused: bool = False) -> Export:
+        """A bundle of one of recipes.FORMATS and of recipes.RECIPES, measured on the calibration photos.
+
+        fused  with a graph for whole captions, too
+        """
         chosen, chosen_format, module = RECIPES[recipe], FORMATS[to], format_module(to)
         lowerings = {
             name: self._lowering(chosen_format.engine, name, chosen.precision(name)) for name in ("encoder", "decoder")
         }
         lowered = {name: lowering.lower(chosen.steps(name)) for name, lowering in lowerings.items()}
-        models = {name: module.finish(graph.model) for name, graph in lowered.items()}
+        finished = {name: module.finish(graph.model) for name, graph in lowered.items()}
+        graphs = {name: lowering.graph for name, lowering in lowerings.items()}
+        if fused:
+            longest = self._shape.max_length
+            whole = module.fuse(graphs, finished, self._vocabulary, longest)
+            finished = {CAPTIONER: whole} if chosen_format.one_file else {**finished, CAPTIONER: whole}
+            graphs[CAPTIONER] = describe_fused(graphs["encoder"], graphs["decoder"], longest, module.DIALECT)
+        models = {name: module.write(model) for name, model in finished.items()}
         graphs = {
-            name: dataclasses.replace(lowering.graph, file=name + chosen_format.suffix)
-            for name, lowering in lowerings.items()
+            name: dataclasses.replace(graph, file=(name if name in models else CAPTIONER) + chosen_format.suffix)
+            for name, graph in graphs.items()
         }
         files = {
             VOCABULARY: self._vocabulary.to_text().encode(),
             PARITY: pack(self._vectors),
-            **{graphs[name].file: model for name, model in models.items()},
+            **{name + chosen_format.suffix: model for name, model in models.items()},
             **module.companions(models),
         }
         manifest = Manifest(
@@ -114,8 +124,10 @@ class Exporter:
         return Export(dataclasses.replace(bundle, manifest=manifest), choices)
 
     def _measured(self, bundle: Bundle, bounds: Bounds) -> list[Check]:
-        parity = compare_all(load(bundle), self._measured_on)
-        return [Check("photos", str(len(self._measured_on))), *within_bounds(parity, bounds)]
+        captioner = load(bundle)
+        parity = compare_all(captioner, self._measured_on)
+        whole = whole_captions(captioner, [photo.pixels for photo in self._measured_on])
+        return [Check("photos", str(len(self._measured_on))), *within_bounds(parity, bounds), *whole]
 
     @cached_property
     def _learnt_from(self) -> list[ParityVector]:

@@ -23,7 +23,7 @@ from tensorflow.compiler.tf2xla.python import xla
 from ..captioner.measures import measure, multiplications
 from ..captioner.weights import decoder_variables, feed_forward, output_bias
 from ..errors import SourceError
-from ..manifest import Graph, Tensor
+from ..manifest import CAPTIONER, Graph, Tensor
 from ..recipes import Precision
 
 MASKED = -1e9
@@ -52,6 +52,25 @@ def describe(graph: EncoderGraph | DecoderGraph, file: str) -> Graph:
     outputs = sorted(graph.function.structured_outputs.items())
     given, made = (tuple(_tensor(name, spec) for name, spec in side) for side in (inputs, outputs))
     return Graph(file, given, made, graph.multiplications)
+
+
+def describe_fused(encoder: Graph, decoder: Graph, max_length: int, dialect: Dialect) -> Graph:
+    """What a manifest states of the graph for whole captions that is made of these two, see layers.Format.fuse.
+
+    Where shapes can grow it takes B photos, and T, its steps, is as many as the longest caption has; else it takes one
+    photo for max_length steps. Its work is that of the longest caption that there can be.
+    """
+    batch, steps = ("B", "T") if dialect.growing_cache else (1, max_length)
+    [image] = encoder.inputs
+    [attention] = [tensor for tensor in decoder.outputs if tensor.name == "attention"]
+    layers, _, *maps = attention.shape
+    given = Tensor(image.name, image.dtype, (batch, *image.shape[1:]))
+    made = (
+        Tensor("attention", "float32", (steps, layers, batch, *maps)),
+        Tensor("log_probabilities", "float32", (batch, steps)),
+        Tensor("tokens", "int32", (batch, steps)),
+    )
+    return Graph(CAPTIONER, (given,), made, encoder.multiplications + max_length * decoder.multiplications)
 
 
 def _tensor(name: str, spec: Any) -> Tensor:

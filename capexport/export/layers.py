@@ -11,8 +11,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ..manifest import Graph
 from ..recipes import Precision
 from ..runtime.backend import Runner
+from ..vocabulary import Vocabulary
 from .graphs import Dialect
 
 Ranges = Mapping[str, "Range"]  # of activations, by the name of their tensor
@@ -104,10 +106,23 @@ class Format(Protocol):
         """An exported model with its layers in these precisions, else in float; ranges are needed for STATIC ones."""
 
     def finish(self, model: bytes) -> bytes:
-        """A lowered model as a file of the format, with names that do not depend on the process that made it."""
+        """A lowered model with names that do not depend on the process that made it."""
+
+    def fuse(
+        self, graphs: Mapping[str, Graph], models: Mapping[str, bytes], vocabulary: Vocabulary, max_length: int
+    ) -> bytes:
+        """One finished model for whole captions, of the finished "encoder" and "decoder", which the graphs describe."""
+
+    def write(self, model: bytes) -> bytes:
+        """A finished model as a file of the format."""
 
     def companions(self, graphs: Mapping[str, bytes]) -> Mapping[str, bytes]:
-        """Files that a bundle with these finished graphs has beside them, by name."""
+        """Files that a bundle with these graphs' files has beside them, by name."""
+
+
+def as_it_is(model: bytes) -> bytes:
+    """Of formats whose finished models are their files."""
+    return model
 
 
 def no_companions(graphs: Mapping[str, bytes]) -> Mapping[str, bytes]:  # noqa: ARG001

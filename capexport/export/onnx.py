@@ -12,11 +12,13 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from .graphs import ONNX as DIALECT
 from .graphs import symbol
+from .layers import as_it_is as write
 from .layers import no_companions as companions
+from .onnx_fused import fuse
 from .onnx_layers import layers, lower, observe
 from .onnx_simplify import drop_idle_reshapes, fuse_hard_activations
 
-__all__ = ["DIALECT", "TOOLS", "companions", "export", "finish", "layers", "lower", "observe"]
+__all__ = ["DIALECT", "TOOLS", "companions", "export", "finish", "fuse", "layers", "lower", "observe", "write"]
 
 TOOLS = ("tensorflow", "tf2onnx", "onnx", "onnxruntime")
 OPSET = 17

@@ -14,16 +14,16 @@ from flatbuffers import encode, packer
 from onnxruntime.tools.ort_format_model import create_config_from_models
 
 from . import onnx
-from .onnx import DIALECT, export, layers, lower, observe
+from .onnx import DIALECT, export, finish, fuse, layers, lower, observe
 
-__all__ = ["DIALECT", "TOOLS", "companions", "export", "finish", "layers", "lower", "observe"]
+__all__ = ["DIALECT", "TOOLS", "companions", "export", "finish", "fuse", "layers", "lower", "observe", "write"]
 
 TOOLS = onnx.TOOLS
 OPERATORS = "required_operators.config"
 ALIGNMENT = 16
 
 
-def finish(model: bytes) -> bytes:
+def write(model: bytes) -> bytes:
     """The model as an ORT file for any processor: with what onnxruntime fuses, but no layout of one kind of processor.
 
     Stored weights are not folded into floats, which would undo their storing.
@@ -35,7 +35,7 @@ def finish(model: bytes) -> bytes:
         options.optimized_model_filepath = str(Path(folder) / "graph.ort")
         options.add_session_config_entry("session.save_model_format", "ORT")
         onnxruntime.InferenceSession(
-            onnx.finish(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
+            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
         )
         return _in_order(Path(options.optimized_model_filepath).read_bytes())
 

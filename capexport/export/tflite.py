@@ -22,10 +22,11 @@ from ..recipes import Precision
 from ..runtime.backend import Runner, Tensors
 from .graphs import TFLITE as DIALECT
 from .layers import Layer, Observation, Observer, Precisions, Ranges, layer_name
+from .layers import as_it_is as write
 from .layers import no_companions as companions
 from .tflite_rounding import prepare
 
-__all__ = ["DIALECT", "TOOLS", "companions", "export", "finish", "layers", "lower", "observe"]
+__all__ = ["DIALECT", "TOOLS", "companions", "export", "finish", "layers", "lower", "observe", "write"]
 
 TOOLS = ("tensorflow", "ai-edge-litert", "ai-edge-quantizer")
 KINDS = {

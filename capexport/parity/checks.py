@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from ..image import Pixels
 from ..manifest import Check
 from ..recipes import Bounds
+from ..runtime.captioner import Captioner
+from ..runtime.options import DecodingOptions
 from .comparison import Parity
+
+WHOLE_ERROR = 1e-3  # the same products, but not always by the same kernels
 
 
 def within_bounds(parity: Parity, bounds: Bounds) -> list[Check]:
@@ -28,6 +32,35 @@ def within_bounds(parity: Parity, bounds: Bounds) -> list[Check]:
             parity.same_cell >= bounds.same_cell,
         ),
         Check("Jensen-Shannon divergence", f"{parity.jensen_shannon:.2g} bits a word"),
+    ]
+
+
+def whole_captions(captioner: Captioner, photos: Sequence[Pixels]) -> list[Check]:
+    """Whether the graph for whole captions makes the captions that encoder and decoder make; nothing without one."""
+    if captioner.greedy is None:
+        return []
+    steps = Captioner(captioner.bundle, captioner.backend)
+    pairs = [
+        [one.caption_pixels(pixels[np.newaxis], DecodingOptions())[0] for one in (captioner, steps)]
+        for pixels in photos
+    ]
+    same = [(ours, theirs) for ours, theirs in pairs if ours.tokens == theirs.tokens]
+    errors = [
+        np.abs(np.subtract(*sides)).max()
+        for ours, theirs in same
+        for sides in (
+            (ours.log_probabilities, theirs.log_probabilities),
+            (ours.cross_attention, theirs.cross_attention),
+        )
+    ]
+    largest = float(np.max(errors, initial=0))
+    return [
+        Check(
+            "whole captions as step by step",
+            f"{len(same)} of {len(pairs)}, log-probabilities and attention within {largest:.2g}",
+            f"{len(pairs)}, within {WHOLE_ERROR:g}",
+            len(same) == len(pairs) and largest <= WHOLE_ERROR,
+        )
     ]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError
+from ..vocabulary import END, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,19 @@ class Caption:
     log_probabilities: tuple[float, ...]
     cross_attention: NDArray[np.float32]
     alternatives: tuple[Caption, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        vocabulary: Vocabulary,
+        tokens: Sequence[int],
+        log_probabilities: Sequence[float],
+        cross_attention: NDArray[np.float32],
+    ) -> Caption:
+        """The caption of these tokens, [END] included. Raises VocabularyError for a token that is no word's."""
+        words = tuple(vocabulary.decode(tokens))
+        text = " ".join(word for word in words if word != END)
+        return cls(text, words, tuple(tokens), tuple(log_probabilities), cross_attention)
 
     @property
     def confidence(self) -> float:

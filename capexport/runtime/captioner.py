@@ -18,7 +18,8 @@ from ..image import Photo, Pixels, load_image
 from .backend import Backend
 from .caption import Caption
 from .decoding import Decoding, decode
-from .engines import open_backend
+from .engines import open_backend, open_greedy
+from .greedy import GreedyGraph
 from .options import DecodingOptions
 
 OnError = Literal["raise", "skip"]
@@ -35,15 +36,20 @@ def load(bundle: str | os.PathLike[str] | Bundle, threads: int | None = None, de
     OptionError for a device that the engine cannot use here.
     """
     checked = bundle if isinstance(bundle, Bundle) else read_bundle(Path(bundle))
-    return Captioner(checked, open_backend(checked, threads, device))
+    return Captioner(checked, open_backend(checked, threads, device), open_greedy(checked, threads, device))
 
 
 class Captioner:
-    """Captions photos; safe to share between threads."""
+    """Captions photos; safe to share between threads.
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+    backend  its encoder and decoder
+    greedy   its graph for whole captions, None without one: it serves what default options are asked for
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, greedy: GreedyGraph | None = None) -> None:
         self.bundle = bundle
         self.backend = backend
+        self.greedy = greedy
 
     @overload
     def caption(self, photo: Photo, options: DecodingOptions | None = None, **fields: Any) -> Caption: ...
@@ -131,6 +137,8 @@ class Captioner:
 
     def caption_pixels(self, pixels: NDArray[np.uint8], options: DecodingOptions) -> list[Caption]:
         """Caption photos that are preprocessed already: uint8 (B, height, width, 3)."""
+        if self.greedy is not None and options == DecodingOptions():
+            return self.greedy.caption(pixels)
         features = self.backend.encode(pixels)
         return decode(self.backend, features, self.bundle.vocabulary, self.bundle.manifest.shape, options)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import BundleError
 from ..manifest import Shape
-from ..vocabulary import END, Vocabulary
+from ..vocabulary import Vocabulary
 from .backend import Backend, Tensors
 from .caption import Caption
 from .options import DecodingOptions
@@ -81,15 +81,9 @@ class Decoding:
             parts.append((int(said.tokens[index]), float(said.log_probabilities[index]), said.attention[:, index]))
             index = 0 if said.came_from is None else int(said.came_from[index])
         tokens, log_probabilities, attention = zip(*reversed(parts), strict=True)
-        words = tuple(self._vocabulary.decode(tokens))
         maps = np.stack(attention)  # (T, L, H, N)
-        return Caption(
-            text=" ".join(word for word in words if word != END),
-            words=words,
-            tokens=tokens,
-            log_probabilities=log_probabilities,
-            cross_attention=maps.reshape(*maps.shape[:3], *self._feature_map),
-        )
+        maps = maps.reshape(*maps.shape[:3], *self._feature_map)
+        return Caption.of(self._vocabulary, tokens, log_probabilities, maps)
 
 
 @dataclasses.dataclass(frozen=True)

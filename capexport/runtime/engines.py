@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..errors import MissingExtraError
+from ..manifest import CAPTIONER
 from ..recipes import FORMATS
-from .backend import Backend, GraphBackend, Runner
+from .backend import Backend, GraphBackend, Runner, Tensors
+from .greedy import GreedyGraph
 
 
 def open_backend(bundle: Bundle, threads: int | None = None, device: str = "cpu") -> Backend:
-    """Load a bundle's graphs into its format's engine; raises MissingExtraError if that is not installed.
+    """Load a bundle's encoder and decoder into its format's engine; raises MissingExtraError if that is not installed.
+
+    Those of a bundle with a graph for whole captions are loaded when they are first used, which they may never be.
 
     threads  of the engine; None leaves the choice to it
     device   cpu or cuda; raises OptionError if the engine cannot use it here
     """
-    manifest = bundle.manifest
-    encode, decode = (
-        open_graph(
-            manifest.format,
-            bundle.graph(name),
-            [tensor.name for tensor in manifest.graphs[name].outputs],
-            threads,
-            f"the {name} of {bundle.directory}",
-            device,
-        )
-        for name in ("encoder", "decoder")
-    )
-    return GraphBackend(manifest.graphs["decoder"], encode, decode)
+
+    def opened(name: str) -> Runner:
+        if CAPTIONER in bundle.manifest.graphs:
+            return _opened_late(lambda: _open(bundle, name, threads, device))
+        return _open(bundle, name, threads, device)
+
+    return GraphBackend(bundle.manifest.graphs["decoder"], opened("encoder"), opened("decoder"))
+
+
+def open_greedy(bundle: Bundle, threads: int | None = None, device: str = "cpu") -> GreedyGraph | None:
+    """Load a bundle's graph for whole captions, None if it has none; arguments and errors as of open_backend."""
+    graph = bundle.manifest.graphs.get(CAPTIONER)
+    return None if graph is None else GreedyGraph(bundle, _open(bundle, CAPTIONER, threads, device))
 
 
 def open_graph(
@@ -42,6 +49,26 @@ def open_graph(
     """
     runner: Runner = _engine(to).open_graph(model, outputs, threads, what, device)
     return runner
+
+
+def _open(bundle: Bundle, name: str, threads: int | None, device: str) -> Runner:
+    outputs = [tensor.name for tensor in bundle.manifest.graphs[name].outputs]
+    what = f"the {name} of {bundle.directory}"
+    return open_graph(bundle.manifest.format, bundle.graph(name), outputs, threads, what, device)
+
+
+def _opened_late(open_it: Callable[[], Runner]) -> Runner:
+    """A runner that is opened by its first run, once, whichever thread that is in."""
+    lock = threading.Lock()
+    opened: list[Runner] = []
+
+    def run(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        with lock:
+            if not opened:
+                opened.append(open_it())
+        return opened[0](inputs)
+
+    return run
 
 
 def check_device(to: str, device: str) -> None:

@@ -40,6 +40,9 @@ def open_graph(model: bytes, outputs: Sequence[str], threads: int | None, what: 
     except Exception as error:  # the engine's exceptions have no common base of their own
         raise BundleError(f"onnxruntime cannot load {what}: {error}.") from error
 
+    missing = set(outputs) - {output.name for output in session.get_outputs()}
+    if missing:
+        raise BundleError(f"The graph of {what} gives no {min(missing)}: it is another than the manifest describes.")
     if PROVIDERS[device] not in session.get_providers():  # it falls back to the CPU without a word
         raise OptionError(f"onnxruntime finds no {device} device that works here.")
 

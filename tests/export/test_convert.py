@@ -10,7 +10,7 @@ import pytest
 import capexport
 from capexport import OptionError, OutputError, SourceError
 from capexport.recipes import FORMATS
-from tests.conftest import CALIBRATION, VARIANTS
+from tests.conftest import CALIBRATION, FUSED, VARIANTS
 
 ELSEWHERE = """
 import sys
@@ -21,19 +21,20 @@ from capexport.export.exporter import Exporter
 source, out, *photos = map(Path, sys.argv[1:])
 build_backbone("MobileNetV3Small", (64, 64), None)  # after which TensorFlow counts on in its layers' names
 exporter = Exporter(capexport.load_captioner(source), photos)
-for to, recipe in VARIANTS:
-    exporter.export(to, recipe).write(out / f"{to}-{recipe}", gate=False)
+for to, recipe, *fused in VARIANTS:
+    exporter.export(to, recipe, fused=bool(fused)).write(out / "-".join([to, recipe, *fused]), gate=False)
 """
 
 
 def test_another_process_gives_the_same_bytes(tiny_source, tiny_bundles, photos, tmp_path):
     """From the captioner on disk, after another model. This test is the first, so that both make bundles at once."""
-    code = ELSEWHERE.replace("VARIANTS", repr(VARIANTS))
+    variants = [*VARIANTS, *FUSED]
+    code = ELSEWHERE.replace("VARIANTS", repr(variants))
     command = [sys.executable, "-c", code, tiny_source, tmp_path, *photos[:CALIBRATION]]
     with subprocess.Popen(command, env={**os.environ, "PYTHONHASHSEED": "1"}) as process:
-        here = {variant: tiny_bundles[variant].manifest for variant in VARIANTS}
+        here = {variant: tiny_bundles[variant].manifest for variant in variants}
     assert process.returncode == 0
-    assert {variant: capexport.read_bundle(tmp_path / "-".join(variant)).manifest for variant in VARIANTS} == here
+    assert {variant: capexport.read_bundle(tmp_path / "-".join(variant)).manifest for variant in variants} == here
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

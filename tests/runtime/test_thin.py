@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.conftest import VARIANTS
+from tests.conftest import FUSED, VARIANTS
 
 WATCHED = """
 import os, sys
@@ -19,12 +19,13 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 import capexport
 captioner = capexport.load(sys.argv[1])
+captioner.caption(sys.argv[2:])
 captioner.caption(sys.argv[2:], beams=2)
 captioner.caption(sys.argv[2:], temperature=1.0)
 """
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *FUSED])
 def test_captioning_writes_nothing_and_calls_nobody(variant, tiny_bundles, photos, tmp_path):
     command = [sys.executable, "-B", "-c", WATCHED, str(tiny_bundles[variant].directory), *map(str, photos[:2])]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
