@@ -23,6 +23,7 @@ OPTIONS = {
     OPERATOR.GATHER: "GatherOptions",
     OPERATOR.IF: "IfOptions",
     OPERATOR.PACK: "PackOptions",
+    OPERATOR.SOFTMAX: "SoftmaxOptions",
     OPERATOR.WHILE: "WhileOptions",
 }
 

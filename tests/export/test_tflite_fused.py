@@ -114,7 +114,7 @@ def test_it_is_one_file_of_built_in_operators_and_one_set_of_weights(recipe, tin
     bundle = tiny_bundles["tflite", recipe]
     model = fused(bundle)
     assert model == fused(bundle)
-    assert len(model) <= 1.1 * bundle.graph_bytes
+    assert len(model) <= 1.05 * bundle.graph_bytes
     content = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
     codes = {content.operatorCodes[op.opcodeIndex].builtinCode for graph in content.subgraphs for op in graph.operators}
     assert schema.BuiltinOperator.WHILE in codes and schema.BuiltinOperator.CUSTOM not in codes
