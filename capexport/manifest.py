@@ -14,6 +14,7 @@ from .errors import BundleError
 SCHEMA = 2
 MANIFEST, VOCABULARY, PARITY = "manifest.json", "vocabulary.txt", "parity.npz"
 CAPTIONER = "captioner"  # the graph that a bundle may have beside its encoder and decoder
+SIGNATURES = {CAPTIONER: "caption", "encoder": "encode", "decoder": "decode"}  # of graphs that share one file
 MAX_BYTES = 1_000_000
 
 T = TypeVar("T")

@@ -13,15 +13,13 @@ from .errors import OptionError
 class Format:
     """A graph format: the suffix of its files, the engine that runs it, and the extra that installs that.
 
-    fuses     whether there is a graph for whole captions in it
-    one_file  whether that graph's file holds the encoder and the decoder, too
+    one_file  whether the file of a graph for whole captions holds the encoder and the decoder, too
     """
 
     name: str
     suffix: str
     engine: str
     extra: str
-    fuses: bool = True
     one_file: bool = False
 
 
@@ -94,7 +92,7 @@ class Recipe:
 FORMATS = {
     "onnx": Format("onnx", ".onnx", "onnx", "onnx"),
     "ort": Format("ort", ".ort", "onnx", "onnx"),
-    "tflite": Format("tflite", ".tflite", "tflite", "tflite", fuses=False, one_file=True),
+    "tflite": Format("tflite", ".tflite", "tflite", "tflite", one_file=True),
 }
 
 SAME_WORDS = (Step(Precision.HALF, budget=0.0005, worthwhile=0.0),)
@@ -149,19 +147,13 @@ RECIPES = {
 }
 
 
-def check_recipe(to: str, recipe: str, fused: bool = False) -> None:
-    """Raise OptionError, with the nearest name there is, unless the format has the recipe.
-
-    fused  with a graph for whole captions, which not every format has
-    """
+def check_recipe(to: str, recipe: str) -> None:
+    """Raise OptionError, with the nearest name there is, unless the format has the recipe."""
     _known("format", to, list(FORMATS))
     _known("recipe", recipe, list(RECIPES))
     if to not in RECIPES[recipe].formats:
         there = [name for name, other in RECIPES.items() if to in other.formats]
         raise OptionError(f"The format {to} has no recipe {recipe!r}; it has: {', '.join(there)}.")
-    if fused and not FORMATS[to].fuses:
-        there = [name for name, other in FORMATS.items() if other.fuses]
-        raise OptionError(f"The format {to} has no graph for whole captions (fused); these have: {', '.join(there)}.")
 
 
 def _known(kind: str, name: str, names: list[str]) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from capexport.bundle import Bundle, write_bundle
 from capexport.image import load_image
-from capexport.recipes import FORMATS, RECIPES
+from capexport.recipes import RECIPES
 from capexport.runtime.caption import Caption
 from capexport.shipped import sample_photos
 from tests.web import Web
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from capexport.export.exporter import Exporter
 
 VARIANTS = [(to, recipe.name) for recipe in RECIPES.values() for to in recipe.formats]
-FUSED = [(to, recipe, "fused") for to, recipe in VARIANTS if FORMATS[to].fuses]
+FUSED = [(to, recipe, "fused") for to, recipe in VARIANTS]
 CALIBRATION = 6  # photos, for tiny captioners: enough to go through every step of calibration
 SCENES = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
 TINY_WORDS = ["", "[UNK]", "a", "[START]", "[END]", *(f"word{i}" for i in range(25))]

@@ -52,7 +52,7 @@ def run(parsed: argparse.Namespace) -> None:
     name = parsed.source.resolve().name if parsed.source else NAME
     out = parsed.out or Path(f"{name}-{parsed.to}-{parsed.recipe}{'-fused' * parsed.fused}")
     figure = out.parent / f"{out.name}-layers.png"
-    check_recipe(parsed.to, parsed.recipe, parsed.fused)
+    check_recipe(parsed.to, parsed.recipe)
     recipe = RECIPES[parsed.recipe]
     if parsed.explain:
         if not (recipe.encoder or recipe.decoder):

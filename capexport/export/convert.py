@@ -52,7 +52,7 @@ def prepare(
     fused: bool = False,
 ) -> Export:
     """As convert, but for the writing: everything is checked before the work begins."""
-    check_recipe(to, recipe, fused)
+    check_recipe(to, recipe)
     check_absent(Path(out), force)
     format_module(to)
     return Exporter(live(source), calibration).export(to, recipe, fused)

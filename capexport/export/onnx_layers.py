@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..recipes import Precision
 from ..runtime.backend import Runner, Tensors
-from ..runtime.onnx import open_graph
+from ..runtime.onnx import Model
 from .layers import LEVELS, Layer, Observation, Observer, Precisions, Ranges, Rounding, layer_name, least_scales
 
 CONTRIB = "com.microsoft"  # the domain of onnxruntime's own operators
@@ -36,7 +36,7 @@ def observe(model: bytes, outputs: Sequence[str], use: Callable[[Runner], object
     loaded = onnx.load_from_string(model)
     more = set(watched) - {value.name for value in loaded.graph.output}
     loaded.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in sorted(more))
-    run = open_graph(loaded.SerializeToString(), sorted({*outputs, *watched}), None, "a graph to be calibrated")
+    run = Model(loaded.SerializeToString(), None, "a graph to be calibrated").runner(sorted({*outputs, *watched}))
     observer = Observer()
 
     def observed(inputs: Mapping[str, NDArray[Any]]) -> Tensors:

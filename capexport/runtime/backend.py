@@ -5,7 +5,7 @@ B batch, L layers, H heads, D key dim, N image positions, V vocabulary, P past l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +25,22 @@ class Step:
     logits: NDArray[np.float32]  # (B, V)
     attention: NDArray[np.float32]  # (L, B, H, N)
     cache: Tensors
+
+
+class Model(Protocol):
+    """A file of one or several graphs in an engine. Its class, Model in the module of each engine, is called with
+
+    model    the file's bytes
+    threads  of the engine; None leaves the choice to it
+    what     the file's description in the BundleError that is raised if the engine refuses it
+    device   cpu or cuda; raises OptionError if the engine cannot use it here
+    """
+
+    def runner(self, outputs: Sequence[str], signature: str | None = None) -> Runner:
+        """A runner that gives the named outputs of the graph of this signature; None: of the only graph there is.
+
+        Raises BundleError if there is no such graph or output.
+        """
 
 
 class Backend(Protocol):

@@ -18,7 +18,7 @@ from ..image import Photo, Pixels, load_image
 from .backend import Backend
 from .caption import Caption
 from .decoding import Decoding, decode
-from .engines import open_backend, open_greedy
+from .engines import open_bundle
 from .greedy import GreedyGraph
 from .options import DecodingOptions
 
@@ -36,7 +36,7 @@ def load(bundle: str | os.PathLike[str] | Bundle, threads: int | None = None, de
     OptionError for a device that the engine cannot use here.
     """
     checked = bundle if isinstance(bundle, Bundle) else read_bundle(Path(bundle))
-    return Captioner(checked, open_backend(checked, threads, device), open_greedy(checked, threads, device))
+    return Captioner(checked, *open_bundle(checked, threads, device))
 
 
 class Captioner:

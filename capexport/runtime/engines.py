@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -11,33 +12,38 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..errors import MissingExtraError
-from ..manifest import CAPTIONER
+from ..manifest import CAPTIONER, SIGNATURES
 from ..recipes import FORMATS
-from .backend import Backend, GraphBackend, Runner, Tensors
+from .backend import Backend, GraphBackend, Model, Runner, Tensors
 from .greedy import GreedyGraph
 
 
-def open_backend(bundle: Bundle, threads: int | None = None, device: str = "cpu") -> Backend:
-    """Load a bundle's encoder and decoder into its format's engine; raises MissingExtraError if that is not installed.
+def open_bundle(bundle: Bundle, threads: int | None = None, device: str = "cpu") -> tuple[Backend, GreedyGraph | None]:
+    """Load a bundle into its format's engine: its encoder and decoder, and its graph for whole captions, if it has one.
 
-    Those of a bundle with a graph for whole captions are loaded when they are first used, which they may never be.
+    Where it has one, the encoder and decoder are loaded when they are first used, which they may never be.
 
     threads  of the engine; None leaves the choice to it
     device   cpu or cuda; raises OptionError if the engine cannot use it here
+
+    Raises MissingExtraError if the engine is not installed, BundleError for graphs that it refuses.
     """
+    graphs, models = bundle.manifest.graphs, dict[str, Model]()
+    files = [graph.file for graph in graphs.values()]
 
-    def opened(name: str) -> Runner:
-        if CAPTIONER in bundle.manifest.graphs:
-            return _opened_late(lambda: _open(bundle, name, threads, device))
-        return _open(bundle, name, threads, device)
+    def open_one(name: str) -> Runner:
+        file = graphs[name].file
+        if file not in models:
+            what = f"the {name} of {bundle.directory}"
+            models[file] = _engine(bundle.manifest.format).Model(bundle.files[file], threads, what, device)
+        outputs = [tensor.name for tensor in graphs[name].outputs]
+        return models[file].runner(outputs, SIGNATURES[name] if files.count(file) > 1 else None)
 
-    return GraphBackend(bundle.manifest.graphs["decoder"], opened("encoder"), opened("decoder"))
-
-
-def open_greedy(bundle: Bundle, threads: int | None = None, device: str = "cpu") -> GreedyGraph | None:
-    """Load a bundle's graph for whole captions, None if it has none; arguments and errors as of open_backend."""
-    graph = bundle.manifest.graphs.get(CAPTIONER)
-    return None if graph is None else GreedyGraph(bundle, _open(bundle, CAPTIONER, threads, device))
+    if CAPTIONER not in graphs:
+        return GraphBackend(graphs["decoder"], open_one("encoder"), open_one("decoder")), None
+    greedy = GreedyGraph(bundle, open_one(CAPTIONER))
+    encode, decode = (_opened_late(functools.partial(open_one, name)) for name in ("encoder", "decoder"))
+    return GraphBackend(graphs["decoder"], encode, decode), greedy
 
 
 def open_graph(
@@ -47,14 +53,8 @@ def open_graph(
 
     what  the graph's description in the BundleError that is raised if the engine refuses it
     """
-    runner: Runner = _engine(to).open_graph(model, outputs, threads, what, device)
-    return runner
-
-
-def _open(bundle: Bundle, name: str, threads: int | None, device: str) -> Runner:
-    outputs = [tensor.name for tensor in bundle.manifest.graphs[name].outputs]
-    what = f"the {name} of {bundle.directory}"
-    return open_graph(bundle.manifest.format, bundle.graph(name), outputs, threads, what, device)
+    model_of: Model = _engine(to).Model(model, threads, what, device)
+    return model_of.runner(outputs)
 
 
 def _opened_late(open_it: Callable[[], Runner]) -> Runner:

@@ -23,30 +23,36 @@ def check_device(device: str) -> None:
         )
 
 
-def open_graph(model: bytes, outputs: Sequence[str], threads: int | None, what: str, device: str = "cpu") -> Runner:
-    """A runner that gives the named outputs of a graph; raises BundleError, which says what, if the engine refuses.
+class Model:
+    """A file of one graph: see backend.Model."""
 
-    device  cpu or cuda; raises OptionError if this onnxruntime cannot use it here
-    """
-    check_device(device)
-    options = onnxruntime.SessionOptions()
-    # Without it, int8 products saturate at 16 bits on x64 processors that have no dot-product instructions.
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        session = onnxruntime.InferenceSession(model, options, providers=[PROVIDERS[device]])
-    except Exception as error:  # the engine's exceptions have no common base of their own
-        raise BundleError(f"onnxruntime cannot load {what}: {error}.") from error
+    def __init__(self, model: bytes, threads: int | None, what: str, device: str = "cpu") -> None:
+        check_device(device)
+        self._what = what
+        options = onnxruntime.SessionOptions()
+        # Without it, int8 products saturate at 16 bits on x64 processors that have no dot-product instructions.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=[PROVIDERS[device]])
+        except Exception as error:  # the engine's exceptions have no common base of their own
+            raise BundleError(f"onnxruntime cannot load {what}: {error}.") from error
+        if PROVIDERS[device] not in self._session.get_providers():  # it falls back to the CPU without a word
+            raise OptionError(f"onnxruntime finds no {device} device that works here.")
 
-    missing = set(outputs) - {output.name for output in session.get_outputs()}
-    if missing:
-        raise BundleError(f"The graph of {what} gives no {min(missing)}: it is another than the manifest describes.")
-    if PROVIDERS[device] not in session.get_providers():  # it falls back to the CPU without a word
-        raise OptionError(f"onnxruntime finds no {device} device that works here.")
+    def runner(self, outputs: Sequence[str], signature: str | None = None) -> Runner:
+        """A runner of the graph, which has no signature."""
+        names = list(outputs)
+        missing = {*names} - {output.name for output in self._session.get_outputs()}
+        if missing or signature:
+            raise BundleError(
+                f"The graph of {self._what} gives no {signature or min(missing)}: it is another than the manifest "
+                "describes."
+            )
 
-    def run(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
-        return dict(zip(outputs, session.run(list(outputs), dict(inputs)), strict=True))
+        def run(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+            return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
 
-    return run
+        return run

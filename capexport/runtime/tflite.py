@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,24 +22,33 @@ def check_device(device: str) -> None:
         raise OptionError(f"LiteRT runs on the cpu here, not on {device}; ONNX bundles can run on cuda.")
 
 
-def open_graph(model: bytes, outputs: Sequence[str], threads: int | None, what: str, device: str = "cpu") -> Runner:
-    """A runner that gives the named outputs of a graph; raises BundleError, which says what, if the engine refuses.
+class Model:
+    """A file of graphs with signatures, whose runners share an interpreter and its memory: see backend.Model."""
 
-    device  cpu; raises OptionError for any other
-    """
-    check_device(device)
+    def __init__(self, model: bytes, threads: int | None, what: str, device: str = "cpu") -> None:
+        check_device(device)
+        self._what = what
+        self._lock = threading.Lock()  # an interpreter has one set of buffers
+        with _refusals(what), silenced_stderr():
+            self._interpreter = Interpreter(model_content=model, num_threads=threads)
+            self._interpreter.allocate_tensors()
+
+    def runner(self, outputs: Sequence[str], signature: str | None = None) -> Runner:
+        """A runner of one graph."""
+        with _refusals(self._what):
+            call = self._interpreter.get_signature_runner(signature)
+
+        def run(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+            with self._lock:
+                given: dict[str, NDArray[Any]] = call(**inputs)
+                return {name: np.array(given[name]) for name in outputs}
+
+        return run
+
+
+@contextlib.contextmanager
+def _refusals(what: str) -> Iterator[None]:
     try:
-        with silenced_stderr():
-            interpreter = Interpreter(model_content=model, num_threads=threads)
-            interpreter.allocate_tensors()
-        runner = interpreter.get_signature_runner()
+        yield
     except (ValueError, RuntimeError) as error:
         raise BundleError(f"LiteRT cannot load {what}: {error}.") from error
-    lock = threading.Lock()  # an interpreter has one set of buffers
-
-    def run(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
-        with lock:
-            given: dict[str, NDArray[Any]] = runner(**inputs)
-            return {name: np.array(given[name]) for name in outputs}
-
-    return run

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import capexport
-from capexport import BundleError, DecodingOptions, OptionError
+from capexport import BundleError, DecodingOptions
 from capexport.bundle import special_tokens, write_bundle
 from capexport.cli.main import main
 from capexport.export.exporter import format_module
@@ -232,15 +232,6 @@ def test_what_is_no_caption_is_refused(change, message, tiny_bundles, pixels):
     change(outputs)
     with pytest.raises(BundleError, match=message):
         GreedyGraph(bundle, lambda _: outputs).caption(pixels[:2])
-
-
-def test_formats_without_such_graphs_are_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(FORMATS, "ort", dataclasses.replace(FORMATS["ort"], fuses=False))
-    with pytest.raises(OptionError, match=r"format ort has no graph for whole captions .*; these have: onnx"):
-        capexport.convert("nowhere", tmp_path / "out", to="ort", fused=True)
-    assert main(["convert", "nowhere", "--to", "coreml", "--fused", "--out", str(tmp_path / "out")]) == 2
-    assert "no format 'coreml'" in capsys.readouterr().err
-    assert not any(tmp_path.iterdir())
 
 
 def test_the_command_makes_one(tiny_source, tmp_path, capsys):
