@@ -21,7 +21,7 @@ from ..progress import track
 from ..runtime.engines import check_device
 from .latency import REST
 from .machine import Machine, measure_machine
-from .processes import RowError, Worker, started
+from .processes import Worker, ask, started
 from .subjects import EAGER, FUNCTION, Timing
 
 ROUNDS, TURN = 10, 5  # turns of each row, and the captions that are timed in a turn
@@ -147,7 +147,7 @@ def _time(
         chosen = [photos[i % len(photos)] for i in range(k * TURN, (k + 1) * TURN)]
         for name in list(workers):
             time.sleep(REST)
-            answer = _ask(workers, errors, name, photos=chosen)
+            answer = ask(workers, errors, name, photos=chosen)
             timings[name] += [Timing(**{**one, "tokens": tuple(one["tokens"])}) for one in answer or ()]
     return {name: timings[name] for name in workers}
 
@@ -161,23 +161,11 @@ def _throughput(
         for name in list(workers):
             time.sleep(REST)
             for batch in BATCHES:
-                rate = _ask(workers, errors, name, photos=photos, batch=batch)
+                rate = ask(workers, errors, name, photos=photos, batch=batch)
                 if rate is None:
                     break
                 found[name][batch] = max(rate, found[name].get(batch, 0.0))
     return found
-
-
-def _ask(workers: dict[str, Worker], errors: dict[str, str], name: str, **order: Any) -> Any:
-    """The worker's answer; None from one that fails, which is a worker no more."""
-    try:
-        return workers[name].ask(**order)
-    except RowError as failure:
-        errors[name] = str(failure)
-        workers.pop(name).close()
-    except KeyError:
-        pass
-    return None
 
 
 def _measures(
