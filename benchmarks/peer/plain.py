@@ -47,6 +47,8 @@ def to_onnx(captioner: Any, path: Path) -> None:
 def to_tflite(captioner: Any, path: Path) -> None:
     """Write the part that the path is named for, through TFLiteConverter."""
     concrete = function(captioner, path.stem).get_concrete_function()
+    variables = tf.Module()
+    variables.kept = concrete.graph.variables  # the captioner itself would be saved with each of its layers first
     with silenced_stderr():
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], captioner)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], variables)
         path.write_bytes(converter.convert())
