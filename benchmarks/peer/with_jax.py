@@ -112,7 +112,7 @@ def _convolve(weights: Weights, x: Array, name: str, stride: int = 1) -> Array:
 
 
 def _depthwise(x: Array, kernel: Array, stride: int) -> Array:
-    """kernel (height, width, C), as a sum of shifted products: XLA's own takes a processor seven times as long."""
+    """kernel (height, width, C), as a sum of shifted products: with XLA's own the encoder takes six times as long."""
     size = len(kernel)
     lengths = [-(-length // stride) for length in x.shape[1:3]]
     totals = [max((new - 1) * stride + size - old, 0) for new, old in zip(lengths, x.shape[1:3], strict=True)]
