@@ -37,8 +37,9 @@ class Bundle:
 
     @property
     def label(self) -> str:
-        """The format and recipe, after the directory's name where that says something else."""
-        variant = f"{self.manifest.format} {self.manifest.recipe}"
+        """The format and recipe, and whether it is fused, after the directory's name where that says something else."""
+        fused = " fused" if CAPTIONER in self.manifest.graphs else ""
+        variant = f"{self.manifest.format} {self.manifest.recipe}{fused}"
         return variant if self.directory.name == variant.replace(" ", "-") else f"{self.directory.name} ({variant})"
 
     @property

@@ -147,6 +147,9 @@ RECIPES = {
 }
 
 
+DEFAULT_RECIPE = "dynamic-int8"  # of what is made without being asked for a recipe, to be used
+
+
 def check_recipe(to: str, recipe: str) -> None:
     """Raise OptionError, with the nearest name there is, unless the format has the recipe."""
     _known("format", to, list(FORMATS))

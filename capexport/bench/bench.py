@@ -21,7 +21,7 @@ from ..progress import track
 from ..runtime.engines import check_device
 from .latency import REST
 from .machine import Machine, measure_machine
-from .processes import RowError, Worker, started
+from .processes import Worker, ask, started
 from .subjects import EAGER, FUNCTION, Timing
 
 ROUNDS, TURN = 10, 5  # turns of each row, and the captions that are timed in a turn
@@ -34,22 +34,24 @@ class Measures:
     """What one row's captions cost; times in seconds, memory in bytes.
 
     load, cold_start  the captioner's loading; a new process' first caption, from its first line of Python on
-    preprocess, encode, first_token, per_token  medians; the first token's after the encoder, a later token's
+    preprocess, encode, first_token, per_token  medians; the first token's after the encoder, a later token's. None but
+                      the first where one graph makes whole captions
     p50, p90, p99     of whole captions, from file to words
     throughput        captions a second by batch size, without preprocessing; none where there are no batches
     peak_bytes        the most memory, up to and including single captions
     tokens            of a caption, [END] included, on average
     same_words        the share of captions that are Keras', token for token
-    roofline          the time that the machine's limits allow, over p50 without preprocessing; None for Keras
+    roofline          the time that the machine's limits allow, over p50 without preprocessing; None for Keras, and
+                      where the encoder and the decoder share a file
     over_eager, over_function  how many times as fast as Keras, eager and under tf.function, by p50
     """
 
     load: float
     cold_start: float
     preprocess: float
-    encode: float
-    first_token: float
-    per_token: float
+    encode: float | None
+    first_token: float | None
+    per_token: float | None
     p50: float
     p90: float
     p99: float
@@ -133,7 +135,8 @@ def bench(
         measures = _measures(timings, name, starts[name], batches[name], peaks[name])
         if named:
             limit = machine.limit(named.manifest, measures.tokens)
-            measures = dataclasses.replace(measures, roofline=limit / (measures.p50 - measures.preprocess))
+            roofline = limit / (measures.p50 - measures.preprocess) if limit else None
+            measures = dataclasses.replace(measures, roofline=roofline)
         rows.append(Row(name, starts[name]["device"], size, measures))
     return Bench(tuple(rows), len(photos), rounds * TURN, threads, os.cpu_count(), machine)
 
@@ -147,7 +150,7 @@ def _time(
         chosen = [photos[i % len(photos)] for i in range(k * TURN, (k + 1) * TURN)]
         for name in list(workers):
             time.sleep(REST)
-            answer = _ask(workers, errors, name, photos=chosen)
+            answer = ask(workers, errors, name, photos=chosen)
             timings[name] += [Timing(**{**one, "tokens": tuple(one["tokens"])}) for one in answer or ()]
     return {name: timings[name] for name in workers}
 
@@ -161,23 +164,11 @@ def _throughput(
         for name in list(workers):
             time.sleep(REST)
             for batch in BATCHES:
-                rate = _ask(workers, errors, name, photos=photos, batch=batch)
+                rate = ask(workers, errors, name, photos=photos, batch=batch)
                 if rate is None:
                     break
                 found[name][batch] = max(rate, found[name].get(batch, 0.0))
     return found
-
-
-def _ask(workers: dict[str, Worker], errors: dict[str, str], name: str, **order: Any) -> Any:
-    """The worker's answer; None from one that fails, which is a worker no more."""
-    try:
-        return workers[name].ask(**order)
-    except RowError as failure:
-        errors[name] = str(failure)
-        workers.pop(name).close()
-    except KeyError:
-        pass
-    return None
 
 
 def _measures(
@@ -189,10 +180,10 @@ def _measures(
     return Measures(
         load=start["load"],
         cold_start=start["cold_start"],
-        preprocess=_median([one.preprocess for one in own]),
+        preprocess=float(np.median([one.preprocess for one in own])),
         encode=_median([one.encode for one in own]),
         first_token=_median([one.first for one in own]),
-        per_token=_median(later or [0.0]),
+        per_token=_median(later),
         p50=p50,
         p90=p90,
         p99=p99,
@@ -201,13 +192,19 @@ def _measures(
         tokens=float(np.mean([len(one.tokens) for one in own])),
         same_words=_same(own, truth) if truth else None,
         roofline=None,
-        over_eager=_median([one.caption for one in timings[EAGER]]) / p50 if EAGER in timings else None,
-        over_function=_median([one.caption for one in timings[FUNCTION]]) / p50 if FUNCTION in timings else None,
+        over_eager=_times_as_fast(p50, timings.get(EAGER)),
+        over_function=_times_as_fast(p50, timings.get(FUNCTION)),
     )
 
 
-def _median(values: Sequence[float]) -> float:
-    return float(np.median(values))
+def _median(values: Sequence[float | None]) -> float | None:
+    """Of those that there are, None if there are none."""
+    there = [value for value in values if value is not None]
+    return float(np.median(there)) if there else None
+
+
+def _times_as_fast(p50: float, others: Sequence[Timing] | None) -> float | None:
+    return float(np.median([one.caption for one in others])) / p50 if others else None
 
 
 def _same(timings: Sequence[Timing], truth: Sequence[Timing]) -> float:

@@ -46,12 +46,16 @@ class Machine:
     multiplications: float
     bytes: float
 
-    def limit(self, manifest: Manifest, tokens: float) -> float:
+    def limit(self, manifest: Manifest, tokens: float) -> float | None:
         """The seconds that a caption takes at least: each graph's arithmetic or its reading, whichever takes longer.
+
+        None where the graphs share a file, which does not tell what each of them reads.
 
         tokens  of the caption. Weights are read once at each run, but for embeddings, of which a step reads two rows;
                 activations are not counted.
         """
+        if manifest.graphs["encoder"].file == manifest.graphs["decoder"].file:
+            return None
         tables = (manifest.shape.vocabulary + manifest.shape.max_length) * manifest.shape.units
         looked_up = tables / (tables + manifest.graphs["decoder"].multiplications)  # of the decoder's weights
         return self._seconds(manifest, "encoder", 1) + tokens * self._seconds(manifest, "decoder", 1 - looked_up)

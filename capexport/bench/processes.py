@@ -27,12 +27,15 @@ class RowError(Exception):
 
 
 class Worker:
-    """A process of worker.py, ready to caption; `start` is what it said of its start."""
+    """A process of worker.py, ready to caption; `start` is what it said of its start.
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
+    program  the Python program, which serves as worker.serve does; its first argument is the spec, as JSON
+    """
+
+    def __init__(self, spec: Mapping[str, Any], program: str = PROCESS) -> None:
         self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115, closed by close()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", PROCESS, json.dumps(spec)],
+            [sys.executable, "-c", program, json.dumps(spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
@@ -73,17 +76,31 @@ class Worker:
 
 
 @contextlib.contextmanager
-def started(specs: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[dict[str, Worker], dict[str, str]]]:
+def started(
+    specs: Mapping[str, Mapping[str, Any]], program: str = PROCESS
+) -> Iterator[tuple[dict[str, Worker], dict[str, str]]]:
     """A process for each, and the errors of those that failed to start; all end with the context."""
     workers: dict[str, Worker] = {}
     errors: dict[str, str] = {}
     try:
         for name, spec in track(specs.items(), len(specs), "loading"):
             try:
-                workers[name] = Worker(spec)
+                workers[name] = Worker(spec, program)
             except RowError as failure:
                 errors[name] = str(failure)
         yield workers, errors
     finally:
         for worker in workers.values():
             worker.close()
+
+
+def ask(workers: dict[str, Worker], errors: dict[str, str], name: str, **order: Any) -> Any:
+    """The worker's answer; None from one that fails, which is a worker no more."""
+    try:
+        return workers[name].ask(**order)
+    except RowError as failure:
+        errors[name] = str(failure)
+        workers.pop(name).close()
+    except KeyError:
+        pass
+    return None

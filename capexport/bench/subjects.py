@@ -22,16 +22,16 @@ class Timing:
     """One photo's caption: its tokens, [END] included, and the seconds that it took.
 
     preprocess  from the file to pixels
-    encode      the encoder's
-    first       the first token's, after the encoder
-    later       each later token's
+    encode      the encoder's; None where one graph makes whole captions
+    first       the first token's, after the encoder; None likewise
+    later       each later token's; none likewise
     caption     all together, with what is between them
     """
 
     tokens: tuple[int, ...]
     preprocess: float
-    encode: float
-    first: float
+    encode: float | None
+    first: float | None
     later: tuple[float, ...]
     caption: float
 
@@ -47,7 +47,7 @@ class Subject(Protocol):
 
 
 class BundleSubject:
-    """A bundle, through the runtime's own loop."""
+    """A bundle, through the runtime's own loop, or through its graph for whole captions if it has one."""
 
     def __init__(self, bundle: Path, threads: int | None, device: str) -> None:
         self._captioner = load(bundle, threads, device)
@@ -57,9 +57,10 @@ class BundleSubject:
         pixels = self._captioner.preprocess(photo)
         read = time.perf_counter()
         watch = Stopwatch(self._captioner.backend)
-        [caption] = Captioner(self._captioner.bundle, watch).caption_pixels(pixels[np.newaxis], GREEDY)
+        timed = Captioner(self._captioner.bundle, watch, self._captioner.greedy)
+        [caption] = timed.caption_pixels(pixels[np.newaxis], GREEDY)
         ended = time.perf_counter()
-        [encode], (first, *later) = watch.encodes, watch.steps
+        encode, first, *later = (*watch.encodes, *watch.steps) or (None, None)
         return Timing(tuple(caption.tokens), read - started, encode, first, tuple(later), ended - started)
 
     def throughput(self, photos: Sequence[Photo], batch: int) -> float:

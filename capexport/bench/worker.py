@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +18,42 @@ from ..errors import CapexportError
 from .memory import peak_bytes
 from .subjects import EAGER, FUNCTION, BundleSubject, KerasSubject, Subject
 
+Answer = Callable[[dict[str, Any]], Any]
+
 
 def main(spec: dict[str, Any], started: float) -> None:
-    """Serve until the input ends; what libraries print goes to standard error.
+    """Serve a subject.
 
     started  time.perf_counter() of the process' first line
     """
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    before = time.perf_counter()
-    try:
+
+    def begin() -> tuple[Any, Answer]:
+        before = time.perf_counter()
         subject = _open(spec)
         loaded = time.perf_counter()
         subject.caption(spec["photo"])
+        start = {"load": loaded - before, "cold_start": time.perf_counter() - started}
+        device = getattr(subject, "device", spec["device"])
+        return start | {"device": device}, lambda order: _answer(subject, order)
+
+    serve(begin)
+
+
+def serve(begin: Callable[[], tuple[Any, Answer]]) -> None:
+    """Answer orders until the input ends; what libraries print goes to standard error.
+
+    begin  gives what is said of the start, and what answers an order; a CapexportError in it is said instead
+    """
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    try:
+        start, answer = begin()
     except CapexportError as error:
         print(json.dumps({"error": str(error)}), file=answers)
         return
-    start = {"load": loaded - before, "cold_start": time.perf_counter() - started}
-    print(json.dumps(start | {"device": getattr(subject, "device", spec["device"])}), file=answers)
+    print(json.dumps(start), file=answers)
     for line in sys.stdin:
-        print(json.dumps(_answer(subject, json.loads(line))), file=answers)
+        print(json.dumps(answer(json.loads(line))), file=answers)
 
 
 def _open(spec: dict[str, Any]) -> Subject:

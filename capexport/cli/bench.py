@@ -14,7 +14,7 @@ from pathlib import Path
 from ..atomic import check_absent, new_file
 from ..bench.bench import ROUNDS, TURN, Bench, Row, bench
 from ..bundle import Bundle
-from ..recipes import RECIPES
+from ..recipes import DEFAULT_RECIPE, RECIPES
 from ..shipped import sample_photos
 from .photos import photos_in
 from .tables import aligned_table, markdown_table
@@ -101,8 +101,10 @@ def _bundles(parsed: argparse.Namespace) -> Iterator[Sequence[Path | Bundle]]:
 
     with tempfile.TemporaryDirectory() as folder:
         exporter = Exporter(live(parsed.source))
-        variants = [(to, recipe.name) for recipe in RECIPES.values() for to in recipe.formats]
-        yield [exporter.export(*one).write(Path(folder) / "-".join(one), gate=False) for one in variants]
+        variants = [(to, recipe.name, False) for recipe in RECIPES.values() for to in recipe.formats]
+        variants += [(to, DEFAULT_RECIPE, True) for to in RECIPES[DEFAULT_RECIPE].formats]
+        exports = (exporter.export(to, recipe, fused) for to, recipe, fused in variants)
+        yield [export.write(Path(folder) / export.bundle.directory, gate=False) for export in exports]
 
 
 def cells(row: Row) -> list[str]:
@@ -118,7 +120,10 @@ def cells(row: Row) -> list[str]:
         size,
         f"{one.load:.2f}",
         f"{one.cold_start:.2f}",
-        *(f"{1000 * seconds:.2f}" for seconds in (one.preprocess, one.encode, one.first_token, one.per_token)),
+        *(
+            "" if seconds is None else f"{1000 * seconds:.2f}"
+            for seconds in (one.preprocess, one.encode, one.first_token, one.per_token)
+        ),
         *(f"{1000 * seconds:.1f}" for seconds in (one.p50, one.p90, one.p99)),
         f"{one.throughput[1]:.0f}" if 1 in one.throughput else f"{1 / one.p50:.1f}",
         f"{one.throughput[best]:.0f} ({best})" if best else "",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import sys
 import time
 from pathlib import Path
 
 from ..atomic import check_absent
+from ..bundle import Bundle
 from ..errors import OptionError
 from ..recipes import FORMATS, RECIPES, check_recipe
 from ..shipped import NAME
@@ -20,13 +22,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", nargs="?", type=Path, metavar="SOURCE", help="a captioner's directory (default: the one that ships)"
     )
-    parser.add_argument("--to", default="onnx", metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: onnx)")
-    parser.add_argument("--recipe", default="fp32", metavar="R", help=f"{', '.join(RECIPES)} (default: fp32)")
+    parser.add_argument("--to", default="onnx", metavar="FORMAT,...", help=f"of {', '.join(FORMATS)} (default: onnx)")
+    parser.add_argument("--recipe", default="fp32", metavar="R,...", help=f"of {', '.join(RECIPES)} (default: fp32)")
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="(default: SOURCE-FORMAT-RECIPE, with --fused SOURCE-FORMAT-RECIPE-fused, in this folder)",
+        help="the bundle's folder, of several bundles the one around them (default: SOURCE-FORMAT-RECIPE, with --fused "
+        "SOURCE-FORMAT-RECIPE-fused, in this folder)",
     )
     parser.add_argument("--force", action="store_true", help="replace a bundle that is there already")
     parser.add_argument(
@@ -49,31 +52,53 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
-    name = parsed.source.resolve().name if parsed.source else NAME
-    out = parsed.out or Path(f"{name}-{parsed.to}-{parsed.recipe}{'-fused' * parsed.fused}")
-    figure = out.parent / f"{out.name}-layers.png"
-    check_recipe(parsed.to, parsed.recipe)
-    recipe = RECIPES[parsed.recipe]
+    variants = list(itertools.product(_listed(parsed.to), _listed(parsed.recipe)))
+    for one in variants:
+        check_recipe(*one)
+    outs = {one: _out(parsed, one, len(variants)) for one in variants}
     if parsed.explain:
-        if not (recipe.encoder or recipe.decoder):
-            raise OptionError(f"The recipe {recipe.name} leaves every layer in float: there is nothing to explain.")
-        check_absent(figure, parsed.force)
+        for to, recipe in variants:
+            if not (RECIPES[recipe].encoder or RECIPES[recipe].decoder):
+                raise OptionError(f"The recipe {recipe} leaves every layer in float: there is nothing to explain.")
+            check_absent(_figure(outs[to, recipe]), parsed.force)
     photos = photos_in(parsed.calibration) if parsed.calibration else []
     started = time.monotonic()
     from ..export.convert import prepare
 
-    export = prepare(parsed.source, out, parsed.to, parsed.recipe, parsed.force, photos, parsed.fused)
-    if parsed.explain:
-        from ..export import explanation
+    exports = prepare(parsed.source, outs, parsed.force, photos, parsed.fused)
+    for out, export in zip(outs.values(), exports, strict=True):
+        if parsed.explain:
+            from ..export import explanation
 
-        print(explanation.table(export.choices), file=sys.stderr if parsed.json else sys.stdout)
-        explanation.draw(export.choices, figure, parsed.force)
-    bundle = export.write(out, parsed.force, gate=not parsed.no_gate)
-    if parsed.json:
-        print(json.dumps(dataclasses.asdict(bundle.manifest)))
-    else:
-        seconds = time.monotonic() - started
-        print(f"{out}: {parsed.to}, {parsed.recipe}, {bundle.size / 1e6:.1f} MB, {seconds:.0f} s")
-        for graph in bundle.manifest.graphs.values():
-            varying = f" but for {', '.join(graph.varying)}" if graph.varying else ""
-            print(f"    {graph.file}: static shapes{varying}")
+            print(explanation.table(export.choices), file=sys.stderr if parsed.json else sys.stdout)
+            explanation.draw(export.choices, _figure(out), parsed.force)
+        bundle = export.write(out, parsed.force, gate=not parsed.no_gate)
+        if parsed.json:
+            print(json.dumps(dataclasses.asdict(bundle.manifest)))
+        else:
+            _print(bundle, time.monotonic() - started)
+            started = time.monotonic()
+
+
+def _listed(names: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in names.split(",")))
+
+
+def _out(parsed: argparse.Namespace, variant: tuple[str, str], count: int) -> Path:
+    """The folder of a variant's bundle."""
+    name = "-".join(variant) + "-fused" * parsed.fused
+    if parsed.out:
+        return Path(parsed.out / name) if count > 1 else Path(parsed.out)
+    return Path(f"{parsed.source.resolve().name if parsed.source else NAME}-{name}")
+
+
+def _figure(out: Path) -> Path:
+    return out.parent / f"{out.name}-layers.png"
+
+
+def _print(bundle: Bundle, seconds: float) -> None:
+    manifest = bundle.manifest
+    print(f"{bundle.directory}: {manifest.format}, {manifest.recipe}, {bundle.size / 1e6:.1f} MB, {seconds:.0f} s")
+    for graph in manifest.graphs.values():
+        varying = f" but for {', '.join(graph.varying)}" if graph.varying else ""
+        print(f"    {graph.file}: static shapes{varying}")

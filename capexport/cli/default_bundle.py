@@ -10,9 +10,8 @@ import sys
 from pathlib import Path
 
 from ..manifest import SCHEMA
+from ..recipes import DEFAULT_RECIPE
 from ..shipped import NAME, shipped_captioner
-
-RECIPE = "dynamic-int8"
 
 
 def default_bundle() -> Path:
@@ -29,12 +28,12 @@ def default_bundle() -> Path:
     digest = hashlib.sha256(f"{SCHEMA} {importlib.metadata.version('capexport')}".encode())
     for path in sorted(source.iterdir()):
         digest.update(path.read_bytes())
-    bundle = _cache() / f"{NAME}-{to}-{RECIPE}-{digest.hexdigest()[:12]}"
+    bundle = _cache() / f"{NAME}-{to}-{DEFAULT_RECIPE}-{digest.hexdigest()[:12]}"
     if not bundle.exists():
         print("Converting the captioner that ships, once; name a bundle with --bundle to use another.", file=sys.stderr)
         from ..export.convert import convert
 
-        convert(source, bundle, to=to, recipe=RECIPE)
+        convert(source, bundle, to=to, recipe=DEFAULT_RECIPE)
     return bundle
 
 

@@ -1,4 +1,4 @@
-"""The demo: convert the captioner that ships to both formats, caption the sample photos, draw an attention figure.
+"""The demo: convert the captioner that ships to every format, caption the sample photos, draw an attention figure.
 
 Run as `python -m capexport.cli.demo FOLDER`; every step is a command line that a user could type.
 """
@@ -9,11 +9,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from ..recipes import FORMATS
+from ..recipes import DEFAULT_RECIPE, FORMATS
 from ..shipped import sample_photos
 from .main import main
 
-RECIPE = "dynamic-int8"
 FIGURE_PHOTO = "camera"
 
 
@@ -21,9 +20,9 @@ def demo(out: Path) -> int:
     """Run the steps, each command shown; returns the first exit code that is not 0."""
     photos = [str(photo) for photo in sample_photos()]
     shown = next(photo for photo in photos if FIGURE_PHOTO in photo)
-    bundles = {to: str(out / f"{to}-{RECIPE}") for to in FORMATS}
+    bundles = {to: str(out / f"{to}-{DEFAULT_RECIPE}") for to in FORMATS}
     figure = str(out / "attention.png")
-    steps = [["convert", "--to", to, "--recipe", RECIPE, "--out", path, "--force"] for to, path in bundles.items()]
+    steps = [["convert", "--to", ",".join(FORMATS), "--recipe", DEFAULT_RECIPE, "--out", str(out), "--force"]]
     steps += [["caption", *photos, "--bundle", path] for path in bundles.values()]
     steps += [["caption", shown, "--bundle", bundles["onnx"], "--attention", figure, "--force"]]
     for step in steps:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +39,24 @@ def convert(
     SourceError for a captioner that cannot be read, QualityError at the gate, MissingExtraError for a package that is
     not installed.
     """
-    return prepare(source, out, to, recipe, force, calibration, fused).write(Path(out), force, gate)
+    [export] = prepare(source, {(to, recipe): Path(out)}, force, calibration, fused)
+    return export.write(Path(out), force, gate)
 
 
 def prepare(
     source: str | os.PathLike[str] | Any,
-    out: str | os.PathLike[str],
-    to: str,
-    recipe: str,
+    outs: Mapping[tuple[str, str], Path],
     force: bool = False,
     calibration: Sequence[Photo] = (),
     fused: bool = False,
-) -> Export:
-    """As convert, but for the writing: everything is checked before the work begins."""
-    check_recipe(to, recipe)
-    check_absent(Path(out), force)
-    format_module(to)
-    return Exporter(live(source), calibration).export(to, recipe, fused)
+) -> Iterator[Export]:
+    """As convert, but for the writing, and for several formats and recipes, whose common work is done once.
+
+    outs  where each format and recipe will be written; all is checked before the work begins
+    """
+    for (to, recipe), out in outs.items():
+        check_recipe(to, recipe)
+        check_absent(out, force)
+        format_module(to)
+    exporter = Exporter(live(source), calibration)
+    return (exporter.export(to, recipe, fused) for to, recipe in outs)

@@ -118,7 +118,7 @@ class Exporter:
             made_with={name: importlib.metadata.version(name) for name in ("capexport", *module.TOOLS)},
             source_sha256=source_fingerprint(self._captioner),
         )
-        bundle = Bundle(Path(f"{to}-{recipe}"), manifest, self._vocabulary, files)
+        bundle = Bundle(Path(f"{to}-{recipe}{'-fused' * fused}"), manifest, self._vocabulary, files)
         manifest = dataclasses.replace(manifest, gate=tuple(self._measured(bundle, chosen.bounds)))
         choices = {name: graph.choices for name, graph in lowered.items()}
         return Export(dataclasses.replace(bundle, manifest=manifest), choices)

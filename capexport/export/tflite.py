@@ -85,7 +85,8 @@ def lower(model: bytes, precisions: Precisions, ranges: Ranges) -> bytes:
         calibrated = [layer for layer in layers(model) if precisions.get(layer.node) is Precision.STATIC]
         model, renamed, extremes = prepare(model, calibrated, ranges)
     calibration = {name: {"min": np.array([low]), "max": np.array([high])} for name, (low, high) in extremes.items()}
-    with silenced_stderr(), contextlib.redirect_stdout(io.StringIO()):
+    said = io.StringIO()
+    with silenced_stderr(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         quant = quantizer.Quantizer(model)
         for precision in set(precisions.values()):
             nodes = [renamed.get(node, node) for node, wanted in precisions.items() if wanted is precision]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from capexport.bundle import read_bundle
 from capexport.cli.main import COMMANDS, main
 from capexport.recipes import RECIPES
 from tests.web import sends
@@ -171,6 +172,22 @@ def test_convert(capsys, tiny_source, tmp_path, photos):
     before = sorted((path, path.stat().st_mtime_ns) for path in out.iterdir())
     refused(capsys, "exists already", "convert", tiny_source, "--out", out)
     assert before == sorted((path, path.stat().st_mtime_ns) for path in out.iterdir())
+
+
+def test_several_bundles_at_once(capsys, tiny_source, tmp_path):
+    around = tmp_path / "bundles"
+    arguments = ["convert", tiny_source, "--to", "onnx, tflite", "--recipe", "fp32,fp16", "--no-gate", "--out", around]
+    code, text, err = run(capsys, *arguments)
+    assert (code, err) == (0, "")
+    names = ["onnx-fp32", "onnx-fp16", "tflite-fp32", "tflite-fp16"]
+    assert sorted(path.name for path in around.iterdir()) == sorted(names)
+    assert [line.split(":")[0] for line in text.splitlines() if line[0] != " "] == [str(around / n) for n in names]
+    for name in names:
+        manifest = read_bundle(around / name).manifest
+        assert f"{manifest.format}-{manifest.recipe}" == name
+    refused(capsys, "exists already", *arguments[:-1], around)
+    refused(capsys, "no format 'core'", "convert", tiny_source, "--to", "onnx,core", "--out", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_convert_is_refused_before_any_work(capsys, tmp_path, monkeypatch):
