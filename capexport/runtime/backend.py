@@ -28,7 +28,9 @@ class Step:
 
 
 class Model(Protocol):
-    """A file of one or several graphs in an engine. Its class, Model in the module of each engine, is called with
+    """A file of one or several graphs in an engine.
+
+    The module of each engine says whether its graphs are PARALLEL, and its class Model is called with
 
     model    the file's bytes
     threads  of the engine; None leaves the choice to it

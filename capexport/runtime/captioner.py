@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, cast, overload
 
@@ -24,6 +25,8 @@ from .options import DecodingOptions
 
 OnError = Literal["raise", "skip"]
 
+PART = 16  # photos that go through a graph together where a batch is shared among threads; more take longer a photo
+
 
 def load(bundle: str | os.PathLike[str] | Bundle, threads: int | None = None, device: str = "cpu") -> Captioner:
     """Load a bundle into the engine of its format.
@@ -36,20 +39,32 @@ def load(bundle: str | os.PathLike[str] | Bundle, threads: int | None = None, de
     OptionError for a device that the engine cannot use here.
     """
     checked = bundle if isinstance(bundle, Bundle) else read_bundle(Path(bundle))
-    return Captioner(checked, *open_bundle(checked, threads, device))
+    engines = open_bundle(checked, threads, device)
+    return Captioner(checked, engines.backend, engines.greedy, engines.crowd, threads or os.cpu_count() or 1)
 
 
 class Captioner:
     """Captions photos; safe to share between threads.
 
     backend  its encoder and decoder
-    greedy   its graph for whole captions, None without one: it serves what default options are asked for
+    greedy   its graph for whole captions, None without one: it captions a photo alone with default options
+    crowd    a backend that several threads may use at once, for parts of a batch; None: batches stay whole
+    threads  that read photos, and caption parts of a batch
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend, greedy: GreedyGraph | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        greedy: GreedyGraph | None = None,
+        crowd: Backend | None = None,
+        threads: int = 1,
+    ) -> None:
         self.bundle = bundle
         self.backend = backend
         self.greedy = greedy
+        self._crowd = crowd
+        self._threads = threads
 
     @overload
     def caption(self, photo: Photo, options: DecodingOptions | None = None, **fields: Any) -> Caption: ...
@@ -137,22 +152,37 @@ class Captioner:
 
     def caption_pixels(self, pixels: NDArray[np.uint8], options: DecodingOptions) -> list[Caption]:
         """Caption photos that are preprocessed already: uint8 (B, height, width, 3)."""
-        if self.greedy is not None and options == DecodingOptions():
+        if self.greedy is not None and len(pixels) == 1 and options == DecodingOptions():
             return self.greedy.caption(pixels)
-        features = self.backend.encode(pixels)
-        return decode(self.backend, features, self.bundle.vocabulary, self.bundle.manifest.shape, options)
+        size = min(PART, -(-len(pixels) // self._threads))
+        if self._crowd is None or size == len(pixels):
+            return self._decode(self.backend, pixels, options)
+        crowd, parts = self._crowd, [pixels[k : k + size] for k in range(0, len(pixels), size)]
+        with ThreadPoolExecutor(self._threads) as pool:
+            done = pool.map(lambda part: self._decode(crowd, part, options), parts)
+            return list(itertools.chain.from_iterable(done))
+
+    def _decode(self, backend: Backend, pixels: NDArray[np.uint8], options: DecodingOptions) -> list[Caption]:
+        return decode(backend, backend.encode(pixels), self.bundle.vocabulary, self.bundle.manifest.shape, options)
+
+    def _read(self, photo: Photo) -> Pixels | ImageError:
+        try:
+            return self.preprocess(photo)
+        except ImageError as error:
+            return error
 
     def _caption_batch(
         self, photos: Sequence[Photo], options: DecodingOptions, on_error: OnError
     ) -> list[Caption | ImageError]:
-        read: list[Pixels | ImageError] = []
-        for photo in photos:
-            try:
-                read.append(self.preprocess(photo))
-            except ImageError as error:
-                if on_error == "raise":
-                    raise
-                read.append(error)
+        if len(photos) == 1:
+            read = [self._read(photos[0])]
+        else:
+            with ThreadPoolExecutor(self._threads) as pool:
+                read = list(pool.map(self._read, photos))
         pixels = [one for one in read if not isinstance(one, ImageError)]
+        if on_error == "raise":
+            for one in read:
+                if isinstance(one, ImageError):
+                    raise one
         captions = iter(self.caption_pixels(np.stack(pixels), options) if pixels else [])
         return [one if isinstance(one, ImageError) else next(captions) for one in read]

@@ -18,7 +18,7 @@ from .backend import Backend, Tensors
 from .caption import Caption
 from .options import DecodingOptions
 from .rules import Rules
-from .search import Index, Place, start_search
+from .search import Choice, Draw, Index, Place, check_words_left, start_search
 
 
 class Decoding:
@@ -51,13 +51,12 @@ class Decoding:
         said = np.zeros((rows, 0), np.int32)
         for position in range(self._rules.max_length):
             step = self._backend.step(tokens, position, features, cache)
-            log_probabilities = log_softmax(step.logits)
-            choice = self._search.choose(self._rules.apply(log_probabilities, said), position)
+            choice, log_probabilities = self._choose(step.logits, said)
             self._record.append(
                 _Said(
                     came_from=np.flatnonzero(self._record[-1].goes_on)[choice.parents] if position else None,
                     tokens=choice.tokens,
-                    log_probabilities=log_probabilities[choice.parents, choice.tokens],
+                    log_probabilities=log_probabilities,
                     attention=step.attention[:, choice.parents],
                     goes_on=choice.goes_on,
                 )
@@ -68,6 +67,18 @@ class Decoding:
             parents, tokens = choice.parents[choice.goes_on], choice.tokens[choice.goes_on]
             features, cache = take(features, parents), take(step.cache, parents)
             said = np.concatenate([said[parents], tokens[:, np.newaxis]], axis=1)
+
+    def _choose(self, logits: NDArray[np.float32], said: NDArray[np.int32]) -> tuple[Choice, NDArray[np.float64]]:
+        """What is said after the words (R, T), and the log-probabilities (C,) of it."""
+        position = said.shape[1]
+        likeliest = self._rules.likeliest(logits, position)
+        if likeliest is not None and isinstance(self._search, Draw):
+            chosen = _log_softmax_at(logits, likeliest)
+            check_words_left(chosen, position)
+            return self._search.say(likeliest, position), chosen
+        log_probabilities = log_softmax(logits)
+        choice = self._search.choose(self._rules.apply(log_probabilities, said), position)
+        return choice, log_probabilities[choice.parents, choice.tokens]
 
     def caption(self, photo: int) -> Caption:
         """The photo's caption, counted from 0; the other ones, where several were asked for, as its alternatives."""
@@ -120,9 +131,22 @@ def _rows(tensors: Tensors) -> int:
 
 def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """Log-probabilities of logits (R, V), in float64. Raises BundleError if they are not numbers."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    normaliser = np.log(np.exp(shifted).sum(axis=1, dtype=np.float64, keepdims=True))
-    if not np.isfinite(normaliser).all():
-        raise BundleError("The decoder's logits are not numbers (NaN or infinite): its graph is damaged or unfit.")
+    shifted, normaliser = _normalised(logits)
     result: NDArray[np.float64] = shifted.astype(np.float64) - normaliser
     return result
+
+
+def _log_softmax_at(logits: NDArray[np.floating], tokens: NDArray[np.int32]) -> NDArray[np.float64]:
+    """log_softmax of one token (R,) a row alone."""
+    shifted, normaliser = _normalised(logits)
+    result: NDArray[np.float64] = shifted[np.arange(len(tokens)), tokens].astype(np.float64) - normaliser[:, 0]
+    return result
+
+
+def _normalised(logits: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
+    """Logits (R, V) less their rows' largest, and the logarithm (R, 1) of the sum of their exponentials."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    normaliser: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1, dtype=np.float64, keepdims=True))
+    if not np.isfinite(normaliser).all():
+        raise BundleError("The decoder's logits are not numbers (NaN or infinite): its graph is damaged or unfit.")
+    return shifted, normaliser

@@ -6,6 +6,7 @@ import functools
 import importlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -18,32 +19,52 @@ from .backend import Backend, GraphBackend, Model, Runner, Tensors
 from .greedy import GreedyGraph
 
 
-def open_bundle(bundle: Bundle, threads: int | None = None, device: str = "cpu") -> tuple[Backend, GreedyGraph | None]:
-    """Load a bundle into its format's engine: its encoder and decoder, and its graph for whole captions, if it has one.
+@dataclass(frozen=True)
+class Engines:
+    """A bundle's graphs, ready to run.
 
-    Where it has one, the encoder and decoder are loaded when they are first used, which they may never be.
+    backend  its encoder and decoder
+    greedy   its graph for whole captions, None if it has none
+    crowd    the encoder and decoder for several threads at once, each call on one; None where that is of no use
+    """
+
+    backend: Backend
+    greedy: GreedyGraph | None
+    crowd: Backend | None
+
+
+def open_bundle(bundle: Bundle, threads: int | None = None, device: str = "cpu") -> Engines:
+    """Load a bundle into its format's engine.
+
+    The decoder has one thread: a step is so short that it takes longer where two must wait for each other. Where there
+    is a graph for whole captions, the encoder and decoder are loaded when they are first used, which they may never be.
 
     threads  of the engine; None leaves the choice to it
     device   cpu or cuda; raises OptionError if the engine cannot use it here
 
     Raises MissingExtraError if the engine is not installed, BundleError for graphs that it refuses.
     """
-    graphs, models = bundle.manifest.graphs, dict[str, Model]()
+    graphs, engine = bundle.manifest.graphs, _engine(bundle.manifest.format)
     files = [graph.file for graph in graphs.values()]
+    models: dict[tuple[str, int | None], Model] = {}
 
-    def open_one(name: str) -> Runner:
-        file = graphs[name].file
-        if file not in models:
-            what = f"the {name} of {bundle.directory}"
-            models[file] = _engine(bundle.manifest.format).Model(bundle.files[file], threads, what, device)
+    def open_one(name: str, threads: int | None) -> Runner:
+        key = graphs[name].file, threads
+        if key not in models:
+            models[key] = engine.Model(bundle.files[key[0]], threads, f"the {name} of {bundle.directory}", device)
         outputs = [tensor.name for tensor in graphs[name].outputs]
-        return models[file].runner(outputs, SIGNATURES[name] if files.count(file) > 1 else None)
+        return models[key].runner(outputs, SIGNATURES[name] if files.count(key[0]) > 1 else None)
 
-    if CAPTIONER not in graphs:
-        return GraphBackend(graphs["decoder"], open_one("encoder"), open_one("decoder")), None
-    greedy = GreedyGraph(bundle, open_one(CAPTIONER))
-    encode, decode = (_opened_late(functools.partial(open_one, name)) for name in ("encoder", "decoder"))
-    return GraphBackend(graphs["decoder"], encode, decode), greedy
+    def open_late(name: str, threads: int | None) -> Runner:
+        return _opened_late(functools.partial(open_one, name, threads))
+
+    one_file = graphs["encoder"].file == graphs["decoder"].file
+    opened = open_late if CAPTIONER in graphs else open_one
+    decode = opened("decoder", threads if one_file else 1)
+    backend = GraphBackend(graphs["decoder"], opened("encoder", threads), decode)
+    alone = backend if threads == 1 else GraphBackend(graphs["decoder"], open_late("encoder", 1), decode)
+    greedy = GreedyGraph(bundle, open_one(CAPTIONER, threads)) if CAPTIONER in graphs else None
+    return Engines(backend, greedy, alone if engine.PARALLEL and device == "cpu" else None)
 
 
 def open_graph(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..errors import BundleError, OptionError
 from .backend import Runner, Tensors
 
+PARALLEL = True  # a graph may run in several threads at once
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 

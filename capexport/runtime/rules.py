@@ -31,11 +31,25 @@ class Rules:
         self._options = options
         self._never = np.zeros(len(vocabulary), bool)
         self._never[[*map(vocabulary.id, BANNED), *_ids(options.banned_words, vocabulary)]] = True
+        self._bans = np.where(self._never, np.float32(-np.inf), np.float32(0))  # (V,)
         allowed = len(vocabulary) - int(self._never.sum())
         if options.beams > allowed:
             raise OptionError(f"{options.beams} beams are more than the {allowed} words there are to choose from.")
         if len(prefix) + len(set(self.forced) - set(prefix)) >= self.max_length:
             raise OptionError(f"The prefix and the forced words do not fit into {self.max_length} tokens.")
+
+    def likeliest(self, logits: NDArray[np.float32], position: int) -> NDArray[np.int32] | None:
+        """The rows' likeliest words (R,) by logits (R, V), where that is what the options ask for.
+
+        None where scores decide. That which `apply` makes of log-probabilities takes as long as a small decoder's step.
+        """
+        options = self._options
+        if position in self._given or options.drawn or options.searched:
+            return None
+        if position + 1 < options.min_length or options.repetition_penalty != 1 or options.no_repeat_ngram:
+            return None
+        likeliest: NDArray[np.intp] = (logits + self._bans).argmax(axis=1)
+        return likeliest.astype(np.int32)
 
     def apply(self, log_probabilities: NDArray[np.float64], said: NDArray[np.int32]) -> Scores:
         """The scores (R, V) of the next words, given log-probabilities (R, V) and the words said (R, T)."""

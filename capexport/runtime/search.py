@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import OptionError
 from .options import DecodingOptions
-from .rules import Rules, Scores
+from .rules import FORBIDDEN, Rules, Scores
 
 Index = NDArray[np.intp]
 
@@ -70,20 +70,28 @@ class Draw:
         self._places: dict[int, Place] = {}
 
     def choose(self, scores: Scores, step: int) -> Choice:
-        if not (scores.max(axis=1) > -np.inf).all():
-            raise OptionError(f"The options leave no word to say at position {step + 1}.")
+        check_words_left(scores.max(axis=1), step)
         if self._options.drawn:
             scores = narrow(scores / self._options.temperature, self._options.top_k, self._options.top_p)
             scores = scores + np.stack([_gumbel(self._random[k], scores.shape[1]) for k in self._live])
-        tokens = scores.argmax(axis=1)
+        return self.say(scores.argmax(axis=1).astype(np.int32), step)
+
+    def say(self, tokens: NDArray[np.int32], step: int) -> Choice:
+        """Have the rows say these tokens (R,)."""
         goes_on = tokens != self._end
         for index in np.flatnonzero(~goes_on):
             self._places[int(self._live[index])] = Place(step, int(index))
         self._live = self._live[goes_on]
-        return Choice(np.arange(len(tokens)), tokens.astype(np.int32), goes_on)
+        return Choice(np.arange(len(tokens)), tokens, goes_on)
 
     def best(self, photo: int) -> list[Place]:
         return [self._places[k] for k in np.flatnonzero(self.photos == photo).tolist()]
+
+
+def check_words_left(best: NDArray[np.float64], step: int) -> None:
+    """Raise OptionError if a row has no word to say: if its best score (R,) is as good as none."""
+    if not (best > FORBIDDEN).all():
+        raise OptionError(f"The options leave no word to say at position {step + 1}.")
 
 
 def narrow(scores: Scores, top_k: int | None, top_p: float | None) -> Scores:

@@ -15,6 +15,8 @@ from ..errors import BundleError, OptionError
 from ..quiet import silenced_stderr
 from .backend import Runner, Tensors
 
+PARALLEL = False  # an interpreter has one set of buffers: runs of its graphs wait for each other
+
 
 def check_device(device: str) -> None:
     """Raise OptionError for any other than cpu."""
@@ -28,7 +30,7 @@ class Model:
     def __init__(self, model: bytes, threads: int | None, what: str, device: str = "cpu") -> None:
         check_device(device)
         self._what = what
-        self._lock = threading.Lock()  # an interpreter has one set of buffers
+        self._lock = threading.Lock()
         with _refusals(what), silenced_stderr():
             self._interpreter = Interpreter(model_content=model, num_threads=threads)
             self._interpreter.allocate_tensors()

@@ -51,6 +51,20 @@ def test_a_batch_says_what_single_photos_say(variant, options, tiny_bundles, pho
         np.testing.assert_allclose(one.cross_attention, other.cross_attention, atol=1e-5)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("variant", [("onnx", "dynamic-int8"), ("onnx", "dynamic-int8", "fused"), ("tflite", "fp32")])
+def test_threads_share_a_batch(variant, threads, tiny_bundles, photos):
+    captioner = capexport.load(tiny_bundles[variant], threads=threads)
+    alone = {photo: captioner.caption(photo) for photo in photos}
+    many = [photos[(k * k) % len(photos)] for k in range(41)]
+    together = captioner.caption(many, batch=41)
+    assert [caption.tokens for caption in together] == [alone[photo].tokens for photo in many]
+    for caption, photo in zip(together, many, strict=True):
+        np.testing.assert_allclose(caption.cross_attention, alone[photo].cross_attention, atol=1e-5)
+    with pytest.raises(OptionError, match="this captioner was made for 9"):
+        captioner.caption(many, batch=41, max_length=10)
+
+
 def said(caption):
     return [caption.tokens, *(other.tokens for other in caption.alternatives)]
 

@@ -98,6 +98,19 @@ def distribution(logits, temperature, top_k=None, top_p=1.0):
     return [weights[token] / total if token in nucleus else 0.0 for token in range(len(logits))]
 
 
+@pytest.mark.parametrize("banned", [(), ("dog", "a")])
+@pytest.mark.parametrize("prefix", ["", "runs"])
+def test_the_likeliest_words_are_those_with_the_highest_scores(banned, prefix):
+    """Scores are made for every word where an option bears on them, and a penalty that is almost none does."""
+    for seed in range(30):
+        options = {"banned_words": banned, "prefix": prefix}
+        straight, scored = (
+            captions(FakeBackend(seed), photos=4, **options, **more) for more in ({}, {"repetition_penalty": 1 + 1e-12})
+        )
+        assert [one.tokens for one in straight] == [one.tokens for one in scored]
+        assert [one.log_probabilities for one in straight] == [one.log_probabilities for one in scored]
+
+
 def test_a_seed_repeats_itself_and_its_absence_does_not():
     backend = FakeBackend(1)
     first = [caption(backend, temperature=1.0, seed=seed).tokens for seed in range(20)]
