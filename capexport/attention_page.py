@@ -38,7 +38,7 @@ def write_attention_page(
     that the model has not, ImageError for a photo that cannot be read.
     """
     caption.attention_of(layer, head)
-    image = read_photo(photo)
+    image = read_photo(photo).copy()
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     data = {
         "captions": [_caption_data(one) for one in (caption, *caption.alternatives)],

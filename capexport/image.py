@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from .errors import ImageError, OptionError
@@ -60,7 +60,7 @@ def load_image(photo: Photo, size: tuple[int, int] = (224, 224), resize: str = "
 
 
 def read_photo(photo: Photo, decode: Callable[[Image.Image], Image.Image] = lambda image: image) -> Image.Image:
-    """The photo, in any form load_image takes, as an upright RGB image; raises ImageError.
+    """The photo, in any form load_image takes, as an upright RGB image, itself if it is one; raises ImageError.
 
     decode  what is done to a photo's file that is open and not decoded yet
     """
@@ -114,14 +114,16 @@ def _too_large(name: str) -> str:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    upright = ImageOps.exif_transpose(image)
+    image.load()  # while its file is open
+    # exif_transpose and convert copy what is upright RGB already, which takes a sixth of the whole preprocessing.
+    upright = image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
     if upright.mode.startswith("I"):  # 16-bit greyscale: Pillow would clip it to white
         samples = np.asarray(upright, np.int64)
         upright = Image.fromarray((samples.clip(0, 65535) / 257 + 0.5).astype(np.uint8))
     if upright.has_transparency_data:
         rgba = upright.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return upright.convert("RGB")
+    return upright if upright.mode == "RGB" else upright.convert("RGB")
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
