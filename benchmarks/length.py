@@ -97,7 +97,7 @@ def draw(rows: list[Row], path: Path) -> None:
     left.set_ylabel("milliseconds, after the encoder", color=INK)
     right.set_ylabel("MB, the process's peak so far", color=INK)
     for axes in (left, right):
-        axes.set(ylim=(0, None), xlim=(0, LENGTHS[-1] + 2))
+        axes.set(ylim=(0, 1.05 * axes.get_ylim()[1]), xlim=(0, LENGTHS[-1] + 2))
         axes.set_xlabel("tokens, [END] included", color=INK)
         axes.tick_params(colors=PALE_INK)
         axes.spines[["top", "right"]].set_visible(False)

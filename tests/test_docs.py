@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 import capexport
@@ -23,9 +24,10 @@ def test_the_table_of_options_is_the_table():
     assert options.markdown(DecodingOptions) in README
 
 
-def test_the_table_of_variants_is_the_one_that_was_measured():
-    block = README.split("<!-- benchmarks/variants.md -->\n")[1].split("<!-- end -->")[0]
-    assert block == (ROOT / "benchmarks/variants.md").read_text()
+@pytest.mark.parametrize("name", ["variants", "peers", "length"])
+def test_tables_are_those_that_were_measured(name):
+    block = README.split(f"<!-- benchmarks/{name}.md -->\n")[1].split("<!-- end -->")[0]
+    assert block == (ROOT / f"benchmarks/{name}.md").read_text()
 
 
 def test_every_command_in_it_exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import onnxruntime
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from ..errors import BundleError, OptionError
 from .backend import Runner, Tensors
 
 PARALLEL = True  # a graph may run in several threads at once
+KEPT = ("cross_", "next_")  # outputs that only the next step reads
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -29,7 +30,7 @@ class Model:
 
     def __init__(self, model: bytes, threads: int | None, what: str, device: str = "cpu") -> None:
         check_device(device)
-        self._what = what
+        self._what, self._device = what, device
         options = onnxruntime.SessionOptions()
         # Without it, int8 products saturate at 16 bits on x64 processors that have no dot-product instructions.
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -56,4 +57,40 @@ class Model:
         def run(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
             return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
 
-        return run
+        return run if self._device == "cpu" else bound(self._session, names, self._device)
+
+
+class OnDevice:
+    """A tensor that stays in a device's memory until rows of it are asked for, as of an array."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value  # an OrtValue
+
+    def __len__(self) -> int:
+        return int(self.value.shape()[0])
+
+    def __getitem__(self, rows: Any) -> NDArray[Any]:
+        taken: NDArray[Any] = self.value.numpy()[rows]
+        return taken
+
+
+def bound(session: Any, outputs: Sequence[str], device: str) -> Runner:
+    """A runner whose cross keys and values and caches, which only go into the next step, never leave the device."""
+
+    def run(inputs: Mapping[str, Any]) -> Tensors:
+        binding = session.io_binding()
+        for name, values in inputs.items():
+            if isinstance(values, OnDevice):
+                binding.bind_ortvalue_input(name, values.value)
+            else:
+                binding.bind_cpu_input(name, values)
+        for name in outputs:
+            binding.bind_output(name, device if name.startswith(KEPT) else "cpu")
+        session.run_with_iobinding(binding)
+        values = dict(zip(outputs, binding.get_outputs(), strict=True))
+        return {
+            name: cast("NDArray[Any]", OnDevice(value)) if name.startswith(KEPT) else value.numpy()
+            for name, value in values.items()
+        }
+
+    return run

@@ -1,0 +1,62 @@
+"""Tensors that stay on a device, here the memory of the processor: the words are those that arrays give."""
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import capexport
+from capexport import DecodingOptions
+from capexport.runtime.backend import GraphBackend
+from capexport.runtime.captioner import Captioner
+from capexport.runtime.onnx import OnDevice, bound
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_bundles):
+    return capexport.load(tiny_bundles["onnx", "dynamic-int8"], threads=1)
+
+
+@pytest.fixture(scope="module")
+def on_device(plain):
+    bundle = plain.bundle
+    graphs = bundle.manifest.graphs
+    encode, decode = (
+        bound(
+            onnxruntime.InferenceSession(bundle.graph(name), providers=["CPUExecutionProvider"]),
+            [tensor.name for tensor in graphs[name].outputs],
+            "cpu",
+        )
+        for name in ("encoder", "decoder")
+    )
+    return Captioner(bundle, GraphBackend(graphs["decoder"], encode, decode))
+
+
+@pytest.mark.parametrize("options", [{}, {"beams": 3, "captions": 2}, {"temperature": 1.0, "seed": 2, "captions": 3}])
+def test_the_same_words(options, plain, on_device, photos):
+    for batch in (1, 4):
+        ours, theirs = (one.caption(photos, batch=batch, **options) for one in (on_device, plain))
+        for one, other in zip(ours, theirs, strict=True):
+            assert [one.tokens, *(each.tokens for each in one.alternatives)] == [
+                other.tokens,
+                *(each.tokens for each in other.alternatives),
+            ]
+            np.testing.assert_allclose(one.log_probabilities, other.log_probabilities, atol=1e-5)
+
+
+def test_what_only_the_next_step_reads_stays_there(on_device, plain, photos):
+    backend = on_device.backend
+    pixels = np.stack([plain.preprocess(photo) for photo in photos[:2]])
+    features = backend.encode(pixels)
+    step = backend.step(np.full(2, 3, np.int32), 0, features, backend.empty_cache(2))
+    assert all(
+        isinstance(tensor, OnDevice) and len(tensor) == 2 for tensor in (*features.values(), *step.cache.values())
+    )
+    assert isinstance(step.logits, np.ndarray)
+    expected = plain.backend.encode(pixels)
+    for name, tensor in features.items():
+        np.testing.assert_allclose(tensor[np.array([1])], expected[name][[1]], atol=1e-5)
+
+
+def test_options_are_checked_before_anything_runs(on_device):
+    with pytest.raises(capexport.OptionError):
+        on_device.caption_pixels(np.zeros((1, 64, 64, 3), np.uint8), DecodingOptions(max_length=99))
