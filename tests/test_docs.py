@@ -1,5 +1,6 @@
 """What the README says is so."""
 
+import json
 import re
 from pathlib import Path
 
@@ -28,6 +29,16 @@ def test_the_table_of_options_is_the_table():
 def test_tables_are_those_that_were_measured(name):
     block = README.split(f"<!-- benchmarks/{name}.md -->\n")[1].split("<!-- end -->")[0]
     assert block == (ROOT / f"benchmarks/{name}.md").read_text()
+
+
+def test_the_model_card_has_the_scores_that_were_measured():
+    card = (ROOT / "exported/flickr8k/README.md").read_text()
+    scores = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "distinct")
+    for row in json.loads((ROOT / "benchmarks/variants.json").read_text())["rows"]:
+        to, recipe = row["label"].split(" ")
+        found = row["measures"]["scores"]
+        cells = "".join(f" {found[name]:.3f} |" for name in scores)
+        assert to == "ort" or f"| {to} `{recipe}` |{cells} {found['words']:.1f} |" in card
 
 
 def test_every_command_in_it_exists():
