@@ -32,7 +32,7 @@ def load(bundle: str | os.PathLike[str] | Bundle, threads: int | None = None, de
     """Load a bundle into the engine of its format.
 
     bundle   its directory, or one already read
-    threads  of the engine; None leaves the choice to it
+    threads  of the encoder, and that share a list of photos; None: as many as the engine chooses, or as there are cores
     device   cpu, or cuda for ONNX bundles on an NVIDIA GPU
 
     Raises BundleError for a bundle that is damaged or of another version, MissingExtraError without the engine,
