@@ -40,7 +40,12 @@ def load(bundle: str | os.PathLike[str] | Bundle, threads: int | None = None, de
     """
     checked = bundle if isinstance(bundle, Bundle) else read_bundle(Path(bundle))
     engines = open_bundle(checked, threads, device)
-    return Captioner(checked, engines.backend, engines.greedy, engines.crowd, threads or os.cpu_count() or 1)
+    return Captioner(checked, engines.backend, engines.greedy, engines.crowd, threads or _cores())
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Captioner:
