@@ -26,6 +26,7 @@ from .tables import WRITERS, load_parquet
 from .walk import photos_under
 
 SUFFIXES = (".jsonl", *WRITERS)
+BATCH = 8  # of one thread: with more, what the encoder has between its layers no longer fits into its caches
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Folder:
     folder          of the photos
     out             the file of the captions, of one of SUFFIXES
     recursive       whether photos of folders in it count, too
-    batch           photos captioned together
+    batch           photos captioned together, by each thread
     min_confidence  a caption below it is left empty, and has no sidecar
     sidecars        written beside each photo
     resume          goes on with what a run left that did not come to its end; begins one where there is nothing
@@ -45,7 +46,7 @@ class Folder:
     folder: Path
     out: Path
     recursive: bool = False
-    batch: int = 16
+    batch: int = BATCH
     min_confidence: float = 0.0
     sidecars: tuple[Sidecar, ...] = ()
     resume: bool = False
@@ -74,10 +75,11 @@ class Folder:
 
     def check(self) -> int:
         """The number of photos; raises ImageError without any, OutputError for a file that is in the way."""
-        if self.journal != self.out and not (self.resume and self.journal.exists()):
+        resumed = self.resume and self.journal.exists()
+        if self.journal != self.out and not resumed:
             check_absent(self.out, self.force)
         check_journal(self.journal, self.resume, self.force)
-        count = check_sidecars(self.photos(), self.sidecars, not self.resume, self.force)
+        count = check_sidecars(self.photos(), self.sidecars, not resumed, self.force)
         if not count:
             raise ImageError(f"There are no photos in {self.folder}.")
         return count

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..atomic import check_absent
 from ..batch.rows import caption_row
+from ..batch.run import BATCH as FOLDER_BATCH
 from ..download import fetch, is_url
 from ..errors import DownloadError, ImageError, OptionError
 from ..image import Photo
@@ -22,6 +23,8 @@ from . import folder
 from .default_bundle import default_bundle
 from .options import add_options, read_options
 
+BATCH = 16
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -29,7 +32,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="(default: the captioner that ships)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine (default: its own choice)")
-    parser.add_argument("--batch", type=int, default=16, metavar="N", help="photos captioned together (default: 16)")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help=f"photos captioned together (default: {BATCH}; with --out {FOLDER_BATCH} a thread)",
+    )
     parser.add_argument("--stream", action="store_true", help="print the words as they are chosen")
     parser.add_argument("--attention", type=Path, metavar="PNG", help="draw where the model looked for each word")
     parser.add_argument("--attention-html", type=Path, metavar="HTML", help="the same as a page to point at")
@@ -63,7 +71,9 @@ def run(parsed: argparse.Namespace) -> int:
 
 def _print(captioner: Captioner, photos: Sequence[Photo], options: DecodingOptions, parsed: argparse.Namespace) -> int:
     on_error: OnError = "raise" if len(parsed.photos) == 1 else "skip"
-    results = captioner.caption_each(photos, options, batch=parsed.batch, on_error=on_error)
+    results = captioner.caption_each(
+        photos, options, batch=BATCH if parsed.batch is None else parsed.batch, on_error=on_error
+    )
     failures = 0
     for name, photo, result in zip(parsed.photos, photos, results, strict=True):
         if isinstance(result, Caption):

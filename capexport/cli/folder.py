@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..batch.run import Folder, Tally, caption_folder
+from ..batch.run import BATCH, Folder, Tally, caption_folder
 from ..batch.sidecars import TEXT, XMP
 from ..errors import MissingExtraError, OptionError
 from ..runtime.captioner import load
@@ -51,7 +51,7 @@ def run(parsed: argparse.Namespace, options: DecodingOptions) -> int:
         Path(parsed.photos[0]),
         parsed.out,
         recursive=parsed.recursive,
-        batch=parsed.batch,
+        batch=BATCH if parsed.batch is None else parsed.batch,
         min_confidence=parsed.min_confidence or 0.0,
         sidecars=(TEXT,) * parsed.sidecar + (XMP,) * parsed.xmp,
         resume=parsed.resume,

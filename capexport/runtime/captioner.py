@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,6 +66,7 @@ class Captioner:
         self.greedy = greedy
         self.threads = threads
         self._crowd = crowd
+        self._turn = threading.Lock()
 
     @overload
     def caption(self, photo: Photo, options: DecodingOptions | None = None, **fields: Any) -> Caption: ...
@@ -163,11 +165,14 @@ class Captioner:
             return list(itertools.chain.from_iterable(done))
 
     def caption_part(self, pixels: NDArray[np.uint8], options: DecodingOptions) -> list[Caption]:
-        """As caption_pixels, but in the calling thread alone, where the engine lets several threads in at once.
+        """As caption_pixels, for a caller that has threads of its own, each with a part of the photos.
 
-        For a caller that has threads of its own, each with a part of the photos.
+        It runs in the calling thread alone where the engine lets several threads in at once; elsewhere they take turns.
         """
-        return self._decode(self._crowd or self.backend, pixels, options)
+        if self._crowd is not None:
+            return self._decode(self._crowd, pixels, options)
+        with self._turn:  # not step by step, for each step would find the other part's shapes, and allocate anew
+            return self._decode(self.backend, pixels, options)
 
     def _decode(self, backend: Backend, pixels: NDArray[np.uint8], options: DecodingOptions) -> list[Caption]:
         return decode(backend, backend.encode(pixels), self.bundle.vocabulary, self.bundle.manifest.shape, options)
