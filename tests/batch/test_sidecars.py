@@ -67,9 +67,10 @@ def test_texts_are_replaced_only_by_force(tmp_path):
 
 def test_a_sidecar_in_the_way_is_found_before_the_work(tiny_bundle, folder, tmp_path):
     (folder / "photo-29.jpg.txt").write_text("my own words\n")
-    what = Folder(folder, tmp_path / "captions.jsonl", sidecars=(TEXT, XMP))
-    with pytest.raises(OutputError, match=r"photo-29\.jpg\.txt exists already"):
-        caption_folder(capexport.load(tiny_bundle), what, DecodingOptions())
+    for resume in (False, True):  # there is nothing yet to resume
+        what = Folder(folder, tmp_path / "captions.jsonl", sidecars=(TEXT, XMP), resume=resume)
+        with pytest.raises(OutputError, match=r"photo-29\.jpg\.txt exists already"):
+            caption_folder(capexport.load(tiny_bundle), what, DecodingOptions())
     assert not (tmp_path / "captions.jsonl").exists()
     assert [path.name for path in folder.iterdir() if path.suffix != ".jpg"] == ["photo-29.jpg.txt"]
 
