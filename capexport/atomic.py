@@ -52,9 +52,9 @@ def new_file(target: Path, force: bool = True) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def clear_partials(directory: Path) -> None:
-    """Remove what killed runs left half-written in a directory of new_file's."""
-    for partial in directory.glob(".*.part"):
+def clear_partials(directory: Path, name: str = "*") -> None:
+    """Remove what killed runs left half-written in a directory of new_file's; name: a pattern of their targets."""
+    for partial in directory.glob(f".{name}.[0-9]*.part"):
         partial.unlink(missing_ok=True)
 
 

@@ -33,6 +33,7 @@ class Readable(Protocol):
 Photo = str | os.PathLike[str] | bytes | Readable | Image.Image | NDArray[Any]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 MIN_SIDE = 8
 SPARE = 3  # how many times larger than the target a photo stays until it is resized
 MAX_PIXELS = 178_956_970  # Pillow's own bound against decompression bombs

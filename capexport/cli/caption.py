@@ -11,35 +11,52 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import check_absent
+from ..batch.rows import caption_row
+from ..batch.run import BATCH as FOLDER_BATCH
 from ..download import fetch, is_url
 from ..errors import DownloadError, ImageError, OptionError
 from ..image import Photo
 from ..runtime.caption import Caption
 from ..runtime.captioner import Captioner, OnError, load
 from ..runtime.options import DecodingOptions
+from . import folder
 from .default_bundle import default_bundle
 from .options import add_options, read_options
 
+BATCH = 16
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, BMP or GIF, a file or a URL")
+    parser.add_argument(
+        "photos", nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, BMP or GIF, a file or a URL; or a folder"
+    )
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="(default: the captioner that ships)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine (default: its own choice)")
-    parser.add_argument("--batch", type=int, default=16, metavar="N", help="photos captioned together (default: 16)")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help=f"photos captioned together (default: {BATCH}; with --out {FOLDER_BATCH} a thread)",
+    )
     parser.add_argument("--stream", action="store_true", help="print the words as they are chosen")
     parser.add_argument("--attention", type=Path, metavar="PNG", help="draw where the model looked for each word")
     parser.add_argument("--attention-html", type=Path, metavar="HTML", help="the same as a page to point at")
     parser.add_argument("--layer", type=int, metavar="N", help="draw this layer's attention (default: the mean of all)")
     parser.add_argument("--head", type=int, metavar="N", help="draw this head's attention (default: the mean of all)")
-    parser.add_argument("--force", action="store_true", help="replace the files of --attention and --attention-html")
+    parser.add_argument("--force", action="store_true", help="replace files that are written")
     parser.add_argument("--json", action="store_true", help="one JSON object a photo and line")
+    folder.configure(parser.add_argument_group("a folder of photos"))
     add_options(parser, DecodingOptions)
     parser.set_defaults(run=run)
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Caption every photo; a broken one is reported, the others go on, and the exit code is 2."""
+    """Caption every photo; a broken one is reported, the others go on, and the exit code is 2 (1: see folder.run)."""
     options = read_options(DecodingOptions, parsed)
+    if parsed.threads is not None and parsed.threads < 1:
+        raise OptionError(f"--threads must be 1 or more, not {parsed.threads}.")
+    if folder.asked_for(parsed):
+        return folder.run(parsed, options)
     pictures = parsed.attention, parsed.attention_html
     if any(pictures) and len(parsed.photos) > 1:
         raise OptionError("--attention and --attention-html show one photo; name just one.")
@@ -49,10 +66,14 @@ def run(parsed: argparse.Namespace) -> int:
         check_absent(picture, parsed.force)
     photos = [_WebPhoto(name) if is_url(name) else name for name in parsed.photos]
     captioner = load(parsed.bundle or default_bundle(), threads=parsed.threads)
-    if parsed.stream:
-        return _stream(captioner, photos, options)
+    return (_stream if parsed.stream else _print)(captioner, photos, options, parsed)
+
+
+def _print(captioner: Captioner, photos: Sequence[Photo], options: DecodingOptions, parsed: argparse.Namespace) -> int:
     on_error: OnError = "raise" if len(parsed.photos) == 1 else "skip"
-    results = captioner.caption_each(photos, options, batch=parsed.batch, on_error=on_error)
+    results = captioner.caption_each(
+        photos, options, batch=BATCH if parsed.batch is None else parsed.batch, on_error=on_error
+    )
     failures = 0
     for name, photo, result in zip(parsed.photos, photos, results, strict=True):
         if isinstance(result, Caption):
@@ -97,7 +118,9 @@ def _show_attention(photo: Photo, caption: Caption, parsed: argparse.Namespace) 
         write_attention_page(photo, caption, parsed.attention_html, **which)
 
 
-def _stream(captioner: Captioner, photos: Sequence[Photo], options: DecodingOptions) -> int:
+def _stream(
+    captioner: Captioner, photos: Sequence[Photo], options: DecodingOptions, _parsed: argparse.Namespace
+) -> int:
     for photo in photos:
         for position, word in enumerate(captioner.stream(photo, options)):
             print(f" {word}" if position else word, end="", flush=True)
@@ -109,11 +132,7 @@ def _row(result: Caption | ImageError) -> dict[str, Any]:
     if isinstance(result, ImageError):
         return {"error": str(result)}
     return {
-        "text": result.text,
-        "words": result.words,
-        "tokens": result.tokens,
-        "log_probabilities": [round(value, 6) for value in result.log_probabilities],
-        "confidence": round(result.confidence, 6),
+        **caption_row(result),
         "attention": [[[round(float(w), 6) for w in row] for row in word] for word in result.attention],
         "alternatives": [_row(other) for other in result.alternatives],
     }

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import ImageError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+from ..image import SUFFIXES
 
 
 def photos_in(folder: Path) -> list[Path]:

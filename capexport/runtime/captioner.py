@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,8 +69,9 @@ class Captioner:
         self.bundle = bundle
         self.backend = backend
         self.greedy = greedy
+        self.threads = threads
         self._crowd = crowd
-        self._threads = threads
+        self._turn = threading.Lock()
 
     @overload
     def caption(self, photo: Photo, options: DecodingOptions | None = None, **fields: Any) -> Caption: ...
@@ -159,13 +161,23 @@ class Captioner:
         """Caption photos that are preprocessed already: uint8 (B, height, width, 3)."""
         if self.greedy is not None and len(pixels) == 1 and options == DecodingOptions():
             return self.greedy.caption(pixels)
-        size = min(PART, -(-len(pixels) // self._threads))
+        size = min(PART, -(-len(pixels) // self.threads))
         if self._crowd is None or size == len(pixels):
             return self._decode(self.backend, pixels, options)
         crowd, parts = self._crowd, [pixels[k : k + size] for k in range(0, len(pixels), size)]
-        with ThreadPoolExecutor(self._threads) as pool:
+        with ThreadPoolExecutor(self.threads) as pool:
             done = pool.map(lambda part: self._decode(crowd, part, options), parts)
             return list(itertools.chain.from_iterable(done))
+
+    def caption_part(self, pixels: NDArray[np.uint8], options: DecodingOptions) -> list[Caption]:
+        """As caption_pixels, for a caller that has threads of its own, each with a part of the photos.
+
+        It runs in the calling thread alone where the engine lets several threads in at once; elsewhere they take turns.
+        """
+        if self._crowd is not None:
+            return self._decode(self._crowd, pixels, options)
+        with self._turn:  # not step by step, for each step would find the other part's shapes, and allocate anew
+            return self._decode(self.backend, pixels, options)
 
     def _decode(self, backend: Backend, pixels: NDArray[np.uint8], options: DecodingOptions) -> list[Caption]:
         return decode(backend, backend.encode(pixels), self.bundle.vocabulary, self.bundle.manifest.shape, options)
@@ -182,7 +194,7 @@ class Captioner:
         if len(photos) == 1:
             read = [self._read(photos[0])]
         else:
-            with ThreadPoolExecutor(self._threads) as pool:
+            with ThreadPoolExecutor(self.threads) as pool:
                 read = list(pool.map(self._read, photos))
         pixels = [one for one in read if not isinstance(one, ImageError)]
         if on_error == "raise":

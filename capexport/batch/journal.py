@@ -1,0 +1,112 @@
+"""Rows on disk, one JSON object a line, appended one by one, so that a run that was killed can go on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import OutputError
+from .rows import Row
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows, which has no such locks
+    fcntl = None  # type: ignore[assignment]
+
+CHUNK = 1 << 16
+
+
+class Journal:
+    """A file of rows that is open for appending; no other run can open it meanwhile."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path = path
+        self._file = file
+
+    def append(self, row: Row) -> None:
+        """Write a row; it is with the operating system when this returns, and outlives the process.
+
+        Raises OutputError if it cannot be written.
+        """
+        with _refusals(self._path):
+            self._file.write(json.dumps(row).encode() + b"\n")
+            self._file.flush()
+
+    def read(self) -> Iterator[Row]:
+        """The rows so far, in order; raises OutputError for a line that is none."""
+        return read_rows(self._path)
+
+
+@contextmanager
+def open_journal(path: Path, resume: bool, force: bool) -> Iterator[Journal]:
+    """Open a journal: a new one, or with resume the present one, of which a torn last line is dropped.
+
+    One that has no row in the end vanishes. Raises OutputError if it exists and neither resume nor force is set, if
+    another run has it open, and if it cannot be written.
+    """
+    check_journal(path, resume, force)
+    with contextlib.ExitStack() as stack:
+        with _refusals(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(path.open("ab"))
+            _lock(path, file)
+            file.truncate(_whole_lines(path) if resume else 0)
+        try:
+            yield Journal(path, file)
+            os.fsync(file.fileno())
+        finally:
+            if not path.stat().st_size:
+                path.unlink()
+
+
+def check_journal(path: Path, resume: bool, force: bool) -> None:
+    """Raise OutputError if the journal exists and neither resume nor force is set."""
+    if path.exists() and not (resume or force):
+        raise OutputError(f"{path} exists already; pass --resume to go on with it, or --force to begin anew.")
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error}.") from error
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file, in order; raises OutputError for a line that is no row."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            row = None
+            with contextlib.suppress(ValueError):  # of JSON and of UTF-8
+                row = json.loads(line)
+            if not (isinstance(row, dict) and isinstance(row.get("path"), str) and {"run", "error"} <= row.keys()):
+                raise OutputError(f"Line {number} of {path} is no row of such a run: mend or remove the file.")
+            yield row
+
+
+def _lock(path: Path, file: BinaryIO) -> None:
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(f"{path} is being written by another run; wait for it, or stop it.") from error
+
+
+def _whole_lines(path: Path) -> int:
+    """Bytes of the file up to its last line break, which is looked for from the end."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - CHUNK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0

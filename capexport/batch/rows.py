@@ -1,0 +1,38 @@
+"""A photo's caption, or what is wrong with the photo, as a row: a dict that JSON can hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ImageError
+from ..runtime.caption import Caption
+
+Row = dict[str, Any]
+
+
+def caption_row(caption: Caption) -> Row:
+    """The caption's text, words, tokens, log-probabilities and confidence, and its alternatives, rows of the same."""
+    return {
+        "text": caption.text,
+        "words": caption.words,
+        "tokens": caption.tokens,
+        "log_probabilities": [round(value, 6) for value in caption.log_probabilities],
+        "confidence": round(caption.confidence, 6),
+        "alternatives": [caption_row(other) for other in caption.alternatives],
+    }
+
+
+NOTHING: Row = dict.fromkeys(("text", "words", "tokens", "log_probabilities", "confidence", "alternatives"))
+
+
+def photo_row(path: str, result: Caption | ImageError, min_confidence: float, run: str) -> Row:
+    """The row of one photo of many; a photo that cannot be read has its error and null for all else.
+
+    min_confidence  below it the text is empty; words and confidence stay
+    run             says which run the row belongs to, see run.run_id
+    """
+    row = NOTHING if isinstance(result, ImageError) else caption_row(result)
+    error = str(result) if isinstance(result, ImageError) else None
+    if error is None and row["confidence"] < min_confidence:
+        row["text"] = ""
+    return {"path": path, **row, "error": error, "run": run}

@@ -1,0 +1,70 @@
+"""Rows as a table: CSV, or Parquet through pyarrow, which is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import MissingExtraError
+from .rows import Row
+
+COLUMNS = ("path", "text", "confidence", "words", "tokens", "log_probabilities", "alternatives", "error", "run")
+GROUP = 10_000  # rows of a Parquet file that are in memory together
+Writer = Callable[[Iterable[Row], Path], None]
+
+
+def write_csv(rows: Iterable[Row], path: Path) -> None:
+    """A table with a header, in UTF-8; lists are JSON, alternatives their texts, null is empty.
+
+    Names of files that are no UTF-8 keep their bytes.
+    """
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for row in map(_cells, rows):
+            writer.writerow([json.dumps(cell) if isinstance(cell, list) else cell for cell in row.values()])
+
+
+def write_parquet(rows: Iterable[Row], path: Path) -> None:
+    """A table of typed columns, lists among them, null where a photo could not be read.
+
+    Raises MissingExtraError without pyarrow.
+    """
+    parquet = load_parquet()
+    import pyarrow as pa
+
+    kinds = {
+        "confidence": pa.float64(),
+        "words": pa.list_(pa.string()),
+        "tokens": pa.list_(pa.int32()),
+        "log_probabilities": pa.list_(pa.float64()),
+        "alternatives": pa.list_(pa.string()),
+    }
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
+    waiting = map(_cells, rows)
+    with parquet.ParquetWriter(path, schema) as writer:
+        while group := list(itertools.islice(waiting, GROUP)):
+            for row in group:  # file names that are no UTF-8, which Parquet cannot hold
+                row["path"] = row["path"].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            writer.write_table(pa.Table.from_pylist(group, schema))
+
+
+def load_parquet() -> Any:
+    """pyarrow's module for Parquet; raises MissingExtraError if pyarrow is not installed."""
+    try:
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("pyarrow", "parquet") from error
+    return pyarrow.parquet
+
+
+def _cells(row: Row) -> dict[str, Any]:
+    others = row["alternatives"]
+    return {**{name: row[name] for name in COLUMNS}, "alternatives": others and [other["text"] for other in others]}
+
+
+WRITERS: dict[str, Writer] = {".csv": write_csv, ".parquet": write_parquet}
