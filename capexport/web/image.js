@@ -1,0 +1,139 @@
+/**
+ * From a decoded photo to the encoder's pixels: transparency over white, then the captioner's size, by Pillow's
+ * integer arithmetic to the last bit. What the photo's file decodes to is the browser's own matter: JPEG decoders
+ * differ by a level here and there, and Python lets large JPEG files be decoded at a fraction of their size.
+ */
+
+import { CaptionError } from "./errors.js";
+
+const MIN_SIDE = 8;
+const MAX_PIXELS = 178_956_970; // as in Python
+const BITS = 22; // of a weight's fraction: 8 bits of colour, 22 of weight and a sign fill 32
+const BAND = 2 ** 22; // pixels that are decoded at a time: phones have no room for a canvas of a large photo
+
+/**
+ * A photo's pixels, uint8 RGB: Uint8Array (height * width * 3).
+ *
+ * photo  {data, width, height} with RGB or RGBA data, such as ImageData; in a browser a Blob (a file), too, or anything
+ *        that a canvas draws, such as an image, a video's frame or a canvas
+ * size   [height, width]
+ *
+ * Throws CaptionError for what is not a photo.
+ */
+export async function preprocess(photo, [height, width]) {
+  const closes = typeof Blob !== "undefined" && photo instanceof Blob;
+  const source = closes ? await decoded(photo) : photo;
+  try {
+    const [columns, rows] = [source.videoWidth ?? source.naturalWidth ?? source.width,
+      source.videoHeight ?? source.naturalHeight ?? source.height];
+    checkSize(columns, rows);
+    const bands = source.data ? [{ top: 0, rows, data: rgb(source) }] : canvasBands(source, columns, rows);
+    const narrowed = new Uint8Array(rows * width * 3);
+    const weights = bilinear(columns, width);
+    for (const band of bands) narrowed.set(resizeRows(band.data, columns, band.rows, weights), band.top * width * 3);
+    return resizeColumns(narrowed, width, bilinear(rows, height));
+  } finally {
+    if (closes) source.close();
+  }
+}
+
+function checkSize(width, height) {
+  if (!(width > 0 && height > 0)) throw new CaptionError("The photo has no pixels.");
+  if (width * height > MAX_PIXELS) {
+    throw new CaptionError("The photo is too large: more than 178 million pixels; shrink it first.");
+  }
+  if (Math.min(width, height) < MIN_SIDE) {
+    throw new CaptionError(`The photo is too small to caption: ${width}x${height} pixels, at least ${MIN_SIDE} a side.`);
+  }
+}
+
+/** A file as a bitmap, upright, and without conversion to another colour space, as Pillow decodes it. */
+export async function decoded(blob) {
+  const kind = blob.type && !blob.type.startsWith("image/") ? `it is ${blob.type}` : "it is broken or of an unknown kind";
+  const options = { imageOrientation: "from-image", premultiplyAlpha: "none", colorSpaceConversion: "none" };
+  try {
+    return await createImageBitmap(blob, options);
+  } catch (cause) {
+    throw new CaptionError(`${blob.name ?? "This"} cannot be read as a photo: ${kind}.`, { cause });
+  }
+}
+
+function* canvasBands(source, width, height) {
+  const most = Math.min(height, Math.max(1, Math.floor(BAND / width)));
+  const canvas = Object.assign(document.createElement("canvas"), { width, height: most });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  if (!context) throw new CaptionError("The browser cannot draw a photo of this size; shrink it first.");
+  for (let top = 0; top < height; top += most) {
+    const rows = Math.min(most, height - top);
+    context.clearRect(0, 0, width, most);
+    context.drawImage(source, 0, top, width, rows, 0, 0, width, rows);
+    yield { top, rows, data: rgb(context.getImageData(0, 0, width, rows)) };
+  }
+}
+
+/** RGB of RGB, or of RGBA laid over white. */
+export function rgb({ data, width, height }) {
+  const count = width * height;
+  if (data.length === 3 * count) return data;
+  if (data.length !== 4 * count) throw new CaptionError("A photo's data must be RGB or RGBA, width * height times.");
+  const pixels = new Uint8Array(3 * count);
+  for (let i = 0, from = 0; i < pixels.length; from += 4) {
+    const cover = data[from + 3];
+    for (let channel = 0; channel < 3; channel++) pixels[i++] = overWhite(data[from + channel], cover);
+  }
+  return pixels;
+}
+
+/** A level laid over white, divided by 255 with shifts and so rounded as Pillow's alpha_composite does. */
+function overWhite(level, cover) {
+  const sum = (level * cover + 255 * (255 - cover)) * 128 + (128 << 7);
+  return (sum >> 8) + sum >> 8 >> 7;
+}
+
+/** Each target position's source positions and their whole-number weights: a triangle as wide as the scale. */
+function bilinear(source, target) {
+  const scale = source / target, reach = Math.max(scale, 1), faded = 1 / reach;
+  return Array.from({ length: target }, (_, i) => {
+    const centre = (i + 0.5) * scale;
+    const first = Math.max(0, Math.trunc(centre - reach + 0.5));
+    const end = Math.min(source, Math.trunc(centre + reach + 0.5));
+    const weights = Array.from({ length: end - first }, (_, k) =>
+      Math.max(0, 1 - Math.abs((k + first - centre + 0.5) * faded)));
+    const sum = weights.reduce((a, b) => a + b, 0);
+    return { first, weights: Int32Array.from(weights, weight => Math.trunc(0.5 + weight / sum * 2 ** BITS)) };
+  });
+}
+
+/** RGB rows of `width` pixels, narrowed: (rows, taps, 3). */
+function resizeRows(pixels, width, rows, taps) {
+  const out = new Uint8Array(rows * taps.length * 3);
+  for (let row = 0, to = 0; row < rows; row++) {
+    for (const { first, weights } of taps) {
+      let red = 1 << BITS - 1, green = red, blue = red;
+      for (let k = 0, from = (row * width + first) * 3; k < weights.length; k++, from += 3) {
+        red += pixels[from] * weights[k];
+        green += pixels[from + 1] * weights[k];
+        blue += pixels[from + 2] * weights[k];
+      }
+      out[to++] = level(red);
+      out[to++] = level(green);
+      out[to++] = level(blue);
+    }
+  }
+  return out;
+}
+
+/** RGB rows of `width` pixels, as many as there are taps: (taps, width, 3). */
+function resizeColumns(pixels, width, taps) {
+  const line = width * 3, out = new Uint8Array(taps.length * line);
+  taps.forEach(({ first, weights }, row) => {
+    for (let x = 0; x < line; x++) {
+      let sum = 1 << BITS - 1;
+      for (let k = 0; k < weights.length; k++) sum += pixels[(first + k) * line + x] * weights[k];
+      out[row * line + x] = level(sum);
+    }
+  });
+  return out;
+}
+
+const level = sum => Math.min(255, sum >> BITS);
