@@ -28,10 +28,14 @@ export async function preprocess(photo, [height, width]) {
       source.videoHeight ?? source.naturalHeight ?? source.height];
     checkSize(columns, rows);
     const bands = source.data ? [{ top: 0, rows, data: rgb(source) }] : canvasBands(source, columns, rows);
-    const narrowed = new Uint8Array(rows * width * 3);
-    const weights = bilinear(columns, width);
-    for (const band of bands) narrowed.set(resizeRows(band.data, columns, band.rows, weights), band.top * width * 3);
-    return resizeColumns(narrowed, width, bilinear(rows, height));
+    const across = bilinear(columns, width), down = bilinear(rows, height);
+    // Pillow's order, which decides where a level is rounded: usually across first, but down first if that saves more.
+    if (rows > height && 2 * (columns - width) < rows - height) {
+      const whole = joined(bands, rows * columns * 3, band => band.data, columns * 3);
+      return resizeRows(resizeColumns(whole, columns, down), columns, height, across);
+    }
+    const narrow = band => resizeRows(band.data, columns, band.rows, across);
+    return resizeColumns(joined(bands, rows * width * 3, narrow, width * 3), width, down);
   } finally {
     if (closes) source.close();
   }
@@ -69,6 +73,13 @@ function* canvasBands(source, width, height) {
     context.drawImage(source, 0, top, width, rows, 0, 0, width, rows);
     yield { top, rows, data: rgb(context.getImageData(0, 0, width, rows)) };
   }
+}
+
+/** What `part` makes of each band, one after the other: `length` levels, `line` of them a row. */
+function joined(bands, length, part, line) {
+  const all = new Uint8Array(length);
+  for (const band of bands) all.set(part(band), band.top * line);
+  return all;
 }
 
 /** RGB of RGB, or of RGBA laid over white. */

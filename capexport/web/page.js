@@ -16,7 +16,7 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 let site, captioner, paint; // once they are loaded
 let photo = null; // {bitmap, features, read, encoded}
 let words = [], shown = null;
-let turn = 0; // counts what was asked for; who finds a later turn gives up
+let turn = 0, arrivals = 0; // count the captions and the photos asked for: who finds a later one gives up
 
 const seconds = milliseconds => milliseconds < 1000 ? `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms`
   : `${(milliseconds / 1000).toFixed(1)} s`;
@@ -90,8 +90,9 @@ function element(name, properties, ...children) {
 // A photo comes
 
 async function take(blob) {
-  const mine = ++turn, bitmap = await decoded(blob);
-  if (mine !== turn) return bitmap.close();
+  const mine = ++arrivals, bitmap = await decoded(blob);
+  if (mine !== arrivals) return bitmap.close();
+  turn++;
   photo?.bitmap.close();
   photo = { bitmap };
   display(bitmap);
@@ -123,7 +124,7 @@ function chosenOptions() {
 }
 
 async function caption() {
-  const mine = ++turn, options = chosenOptions(), one = photo;
+  const options = chosenOptions(), mine = ++turn, one = photo;
   if (!one.features) {
     const began = performance.now(), pixels = await captioner.preprocess(one.bitmap), read = performance.now();
     one.features = await captioner.encode(pixels);
@@ -230,7 +231,7 @@ function drawScale() {
 
 function describeOptions() {
   const temperature = Number($("temperature").value), beams = Number($("beams").value);
-  $("temperature-value").textContent = temperature ? temperature.toFixed(1) : "0, the likeliest words";
+  $("temperature-value").textContent = temperature ? temperature.toFixed(1) : "0, likeliest words";
   $("beams-value").textContent = beams > 1 ? String(beams) : "1, no search";
   $("seed").disabled = $("another").disabled = !temperature;
 }
