@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import capexport
+from capexport.image import load_image
 from capexport.web.page import write_page
 from capexport.web.serve import page_server
 from tests.browser import ActionChains, By, Keys, WebDriverWait, start_browser
@@ -156,6 +157,29 @@ def test_transparent_and_turned_photos(visit, python, tmp_path, photos):
     image.convert("RGB").save(tmp_path / "turned.png", exif=exif)
     for name in ("transparent.png", "turned.png"):
         assert choose(browser, tmp_path / name) == python.caption(tmp_path / name).text
+
+
+def test_pixels_of_files_are_pythons(visit, photos, tmp_path):
+    """Of a PNG file that is decoded in several bands and of a tall one to the last bit; of JPEG files nearly so."""
+    rng, script = (
+        np.random.default_rng(0),
+        """
+        const [data, done] = arguments;
+        (async () => {
+            const { preprocess } = await import("./image.js");
+            const bytes = Uint8Array.from(atob(data), sign => sign.charCodeAt(0));
+            done(Array.from(await preprocess(new Blob([bytes]), [64, 64])));
+        })().catch(error => done(String(error)));
+    """,
+    )
+    for name, (width, height) in {"large.png": (2304, 2048), "tall.png": (40, 300)}.items():
+        noise = Image.fromarray(rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8))
+        noise.resize((width, height)).save(tmp_path / name, compress_level=1)
+    browser = visit()
+    for path, most in ((tmp_path / "large.png", 0), (tmp_path / "tall.png", 0), (photos[0], 2), (photos[3], 2)):
+        found = browser.execute_async_script(script, base64.b64encode(path.read_bytes()).decode())
+        expected = load_image(path.read_bytes() if most == 0 else np.asarray(Image.open(path).convert("RGB")), (64, 64))
+        assert np.abs(np.array(found).reshape(64, 64, 3) - expected).max() <= most
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])

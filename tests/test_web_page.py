@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import shutil
+import threading
+import urllib.request
 
 import pytest
 
@@ -13,9 +15,14 @@ from capexport.parity.vectors import unpack
 from capexport.web import page
 from capexport.web.page import page_files, write_page
 from capexport.web.runtime import PACKAGE, pinned, read_runtime
-from tests.javascript import RUNTIME, needs_runtime
+from capexport.web.serve import page_server
+from tests.javascript import ROOT, RUNTIME, needs_runtime
 
 NO_RUNTIME = {"ort-wasm-simd-threaded.wasm": b"wasm"}
+
+
+def test_the_readme_names_the_pinned_version():
+    assert f"npm install {PACKAGE}@{pinned()[0]}\n" in (ROOT / "README.md").read_text()
 
 
 def test_the_folder_is_whole_and_the_same_every_time(tiny_bundle):
@@ -101,3 +108,18 @@ def test_another_runtime_than_the_pinned_one(tmp_path):
 def test_bundles_that_no_page_runs(tiny_bundles, tmp_path):
     with pytest.raises(OptionError, match="is of tflite: convert the captioner with --to onnx"):
         write_page(tiny_bundles["tflite", "fp32"], tmp_path / "page", RUNTIME)
+
+
+def test_what_is_served(tmp_path):
+    (tmp_path / "a.mjs").write_text("1")
+    (tmp_path / "a.wasm").write_bytes(b"1")
+    with page_server(tmp_path) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        for name, kind in (("a.mjs", "text/javascript"), ("a.wasm", "application/wasm")):
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/{name}") as answer:
+                assert answer.headers["Content-Type"] == kind
+                assert answer.read() == b"1"
+        for port in (server.server_port, 2**16):
+            with pytest.raises(OutputError, match=f"Port {port} cannot be used"):
+                page_server(tmp_path, port)
+        server.shutdown()

@@ -32,5 +32,5 @@ def page_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     """
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), functools.partial(Handler, directory=str(folder)))
-    except OSError as error:
-        raise OutputError(f"Port {port} cannot be used: {error.strerror}; choose another with --port.") from error
+    except (OSError, OverflowError) as error:
+        raise OutputError(f"Port {port} cannot be used: {error}; choose another with --port.") from error
