@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import capexport
-from capexport.image import load_image
+from capexport.image import RESIZERS, load_image
 from capexport.web.page import write_page
 from tests.javascript import RUNTIME, SOURCES, evaluate, needs_node, needs_runtime, run_node
 
@@ -52,6 +52,7 @@ CONTRADICTIONS = [
     ({"min_length": 5, "max_length": 4}, "more than max_length"),
     ({"banned_words": ["zebra"]}, "has no word 'zebra'"),
     ({"banned_words": ["[END]"]}, "has no word '[END]'"),
+    ({"toString": 2}, "There is no option toString"),
     ({"beam": 2}, "There is no option beam; there are: temperature"),
 ]
 
@@ -79,24 +80,28 @@ def packed(array: np.ndarray) -> dict[str, object]:
 UNPACKED = "const unpacked = photo => ({ ...photo, data: Buffer.from(photo.data, 'base64') });"
 
 
-def preprocessed(arrays: list[np.ndarray], size: tuple[int, int], tmp_path: Path) -> list[np.ndarray]:
+def preprocessed(
+    arrays: list[np.ndarray], size: tuple[int, int], tmp_path: Path, resize: str = "bilinear-antialias"
+) -> list[np.ndarray]:
     script = f"""
         {UNPACKED}
         const {{ preprocess }} = await from_("image.js");
-        const pixels = await Promise.all(given.photos.map(photo => preprocess(unpacked(photo), given.size)));
+        const sized = photo => preprocess(unpacked(photo), given.size, given.resize);
+        const pixels = await Promise.all(given.photos.map(sized));
         return pixels.map(one => Buffer.from(one).toString("base64"));
     """
-    given = {"photos": [packed(array) for array in arrays], "size": size}
+    given = {"photos": [packed(array) for array in arrays], "size": size, "resize": resize}
     found = evaluate(SOURCES, script, given, tmp_path)
     return [np.frombuffer(base64.b64decode(one), np.uint8).reshape(*size, 3) for one in found]
 
 
 @pytest.mark.parametrize("size", [(224, 224), (64, 96), (600, 700), (1, 3)])
-def test_pixels_are_pillows_to_the_last_bit(size, photos, tmp_path):
+@pytest.mark.parametrize("resize", RESIZERS)
+def test_pixels_are_pythons_to_the_last_bit(resize, size, photos, tmp_path):
     arrays = [np.asarray(Image.open(photo).convert("RGB")) for photo in photos]
     arrays += [np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8) for shape in SHAPES]
-    for found, array in zip(preprocessed(arrays, size, tmp_path), arrays, strict=True):
-        np.testing.assert_array_equal(found, load_image(array, size))
+    for found, array in zip(preprocessed(arrays, size, tmp_path, resize), arrays, strict=True):
+        np.testing.assert_array_equal(found, load_image(array, size, resize))
 
 
 def test_transparency_is_laid_over_white_as_pillow_does(tmp_path):
@@ -204,13 +209,20 @@ def test_bundles_that_are_refused(site, tmp_path):
         const bundles = [
             edited("decoder.onnx", flipped), edited("encoder.onnx", bytes => bytes.subarray(0, 99)), lacking,
             manifest(text => text.replace('"schema": 2', '"schema": 3')), manifest(text => text.slice(9)),
+            manifest(text => text.replace('"decoder": ', '"coder": ')),
             manifest(text => text.replace('"format": "onnx"', '"format": "tflite"')),
-            manifest(text => text.replace('"bilinear-antialias"', '"bilinear"')),
+            manifest(text => text.replace('"bilinear-antialias"', '"nearest"')),
         ];
         return Promise.all(bundles.map(bundle => outcome(() => load(bundle, ort))));
     """
     parts = ["decoder.onnx is damaged", "encoder.onnx is damaged", "lacks the file vocabulary.txt"]
-    parts += ["schema version 3", "not JSON", "not of tflite", "resizer bilinear has no twin"]
+    parts += [
+        "schema version 3",
+        "not JSON",
+        "manifest lacks something",
+        "not of tflite",
+        "resizer nearest has no twin",
+    ]
     for (name, message), part in zip(evaluate(site, script, given(site), tmp_path), parts, strict=True):
         assert name == "CaptionError"
         assert part in message

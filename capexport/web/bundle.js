@@ -1,6 +1,7 @@
 /** A bundle's files: fetched or handed over, held against their manifest, and what they say. */
 
 import { CaptionError } from "./errors.js";
+import { RESIZERS } from "./image.js";
 
 const SCHEMA = 2;
 const FORMATS = ["onnx", "ort"];
@@ -89,8 +90,13 @@ function parseManifest(json) {
   if (!FORMATS.includes(manifest.format)) {
     throw new CaptionError(`onnxruntime-web runs bundles of ${FORMATS.join(" and ")}, not of ${manifest.format}.`);
   }
-  const { resize } = manifest.preprocessing;
-  if (resize !== "bilinear-antialias") throw new CaptionError(`The resizer ${resize} has no twin in JavaScript.`);
+  const { files, graphs, preprocessing, shape, special_tokens: special } = manifest;
+  const needed = [VOCABULARY, graphs?.encoder?.file, graphs?.decoder?.file];
+  if (!preprocessing || !shape || !special || !needed.every(name => files?.[name])) {
+    throw new CaptionError("The bundle's manifest lacks something; copy it again.");
+  }
+  const { resize } = preprocessing;
+  if (!Object.hasOwn(RESIZERS, resize)) throw new CaptionError(`The resizer ${resize} has no twin in JavaScript.`);
   return manifest;
 }
 

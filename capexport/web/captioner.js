@@ -53,7 +53,8 @@ class Captioner {
 
   /** The encoder's input of a photo: Uint8Array (height * width * 3). */
   preprocess(photo) {
-    return preprocess(photo, this.manifest.preprocessing.size);
+    const { size, resize } = this.manifest.preprocessing;
+    return preprocess(photo, size, resize);
   }
 
   /** The cross keys and values of such pixels, which captionFeatures takes: tensors by name. */

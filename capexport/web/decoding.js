@@ -23,7 +23,7 @@ export const DEFAULTS = Object.freeze({
 
 /** The options with their defaults. Throws CaptionError for values that make no sense or contradict each other. */
 export function checkOptions(given, vocabulary, longest) {
-  const unknown = Object.keys(given).find(name => !(name in DEFAULTS));
+  const unknown = Object.keys(given).find(name => !Object.hasOwn(DEFAULTS, name));
   if (unknown) throw new CaptionError(`There is no option ${unknown}; there are: ${Object.keys(DEFAULTS).join(", ")}.`);
   const present = Object.entries(given).filter(([, value]) => value !== undefined);
   const options = { ...DEFAULTS, ...Object.fromEntries(present) };

@@ -1,6 +1,6 @@
 /**
- * From a decoded photo to the encoder's pixels: transparency over white, then the captioner's size, by Pillow's
- * integer arithmetic to the last bit. What the photo's file decodes to is the browser's own matter: JPEG decoders
+ * From a decoded photo to the encoder's pixels: transparency over white, then the captioner's size, by image.py's
+ * resizers to the last bit: Pillow's integer arithmetic, or TensorFlow's in float32. What the photo's file decodes to is the browser's own matter: JPEG decoders
  * differ by a level here and there, and Python lets large JPEG files be decoded at a fraction of their size.
  */
 
@@ -14,13 +14,14 @@ const BAND = 2 ** 22; // pixels that are decoded at a time: phones have no room 
 /**
  * A photo's pixels, uint8 RGB: Uint8Array (height * width * 3).
  *
- * photo  {data, width, height} with RGB or RGBA data, such as ImageData; in a browser a Blob (a file), too, or anything
- *        that a canvas draws, such as an image, a video's frame or a canvas
- * size   [height, width]
+ * photo   {data, width, height} with RGB or RGBA data, such as ImageData; in a browser a Blob (a file), too, or anything
+ *         that a canvas draws, such as an image, a video's frame or a canvas
+ * size    [height, width]
+ * resize  one of RESIZERS
  *
  * Throws CaptionError for what is not a photo.
  */
-export async function preprocess(photo, [height, width]) {
+export async function preprocess(photo, [height, width], resize = "bilinear-antialias") {
   const closes = typeof Blob !== "undefined" && photo instanceof Blob;
   const source = closes ? await decoded(photo) : photo;
   try {
@@ -28,14 +29,7 @@ export async function preprocess(photo, [height, width]) {
       source.videoHeight ?? source.naturalHeight ?? source.height];
     checkSize(columns, rows);
     const bands = source.data ? [{ top: 0, rows, data: rgb(source) }] : canvasBands(source, columns, rows);
-    const across = bilinear(columns, width), down = bilinear(rows, height);
-    // Pillow's order, which decides where a level is rounded: usually across first, but down first if that saves more.
-    if (rows > height && 2 * (columns - width) < rows - height) {
-      const whole = joined(bands, rows * columns * 3, band => band.data, columns * 3);
-      return resizeRows(resizeColumns(whole, columns, down), columns, height, across);
-    }
-    const narrow = band => resizeRows(band.data, columns, band.rows, across);
-    return resizeColumns(joined(bands, rows * width * 3, narrow, width * 3), width, down);
+    return RESIZERS[resize](bands, [rows, columns], [height, width]);
   } finally {
     if (closes) source.close();
   }
@@ -75,6 +69,50 @@ function* canvasBands(source, width, height) {
   }
 }
 
+/** Each takes the bands of a photo's RGB rows, its [rows, columns] and the [height, width] that it becomes. */
+export const RESIZERS = { "bilinear-antialias": bilinearAntialias, bilinear };
+
+function bilinearAntialias(bands, [rows, columns], [height, width]) {
+  const across = triangles(columns, width), down = triangles(rows, height);
+  // Pillow's order, which decides where a level is rounded: usually across first, but down first if that saves more.
+  if (rows > height && 2 * (columns - width) < rows - height) {
+    const whole = joined(bands, rows * columns * 3, band => band.data, columns * 3);
+    return resizeRows(resizeColumns(whole, columns, down), columns, height, across);
+  }
+  const narrow = band => resizeRows(band.data, columns, band.rows, across);
+  return resizeColumns(joined(bands, rows * width * 3, narrow, width * 3), width, down);
+}
+
+/** The tutorial's: two neighbours each way, down first, nothing rounded to a whole level before the end. */
+function bilinear(bands, [rows, columns], [height, width]) {
+  const pixels = joined(bands, rows * columns * 3, band => band.data, columns * 3);
+  const out = new Uint8Array(height * width * 3), { fround } = Math;
+  const mixed = (first, second, weight) => fround(first + fround(fround(second - first) * weight));
+  const across = neighbours(columns, width);
+  let to = 0;
+  for (const [top, bottom, lower] of neighbours(rows, height)) {
+    const level = (column, channel) => {
+      const at = column * 3 + channel, line = columns * 3;
+      return mixed(pixels[top * line + at], pixels[bottom * line + at], lower);
+    };
+    for (const [left, right, weight] of across) {
+      for (let channel = 0; channel < 3; channel++) {
+        out[to++] = Math.trunc(fround(mixed(level(left, channel), level(right, channel), weight) + 0.5));
+      }
+    }
+  }
+  return out;
+}
+
+/** For each target position its two source positions and the weight of the second. */
+function neighbours(source, target) {
+  const { fround } = Math, scale = fround(source / target), inside = i => Math.min(Math.max(i, 0), source - 1);
+  return Array.from({ length: target }, (_, i) => {
+    const centre = fround(fround((i + 0.5) * scale) - 0.5), floor = Math.floor(centre);
+    return [inside(floor), inside(Math.ceil(centre)), fround(centre - floor)];
+  });
+}
+
 /** What `part` makes of each band, one after the other: `length` levels, `line` of them a row. */
 function joined(bands, length, part, line) {
   const all = new Uint8Array(length);
@@ -102,7 +140,7 @@ function overWhite(level, cover) {
 }
 
 /** Each target position's source positions and their whole-number weights: a triangle as wide as the scale. */
-function bilinear(source, target) {
+function triangles(source, target) {
   const scale = source / target, reach = Math.max(scale, 1), faded = 1 / reach;
   return Array.from({ length: target }, (_, i) => {
     const centre = (i + 0.5) * scale;

@@ -21,7 +21,7 @@ from ..shipped import sample_photos
 from .runtime import SCRIPT, WASM, pinned, read_runtime
 
 SITE = "site.json"  # what the page is to load, and the mark of a folder that --force may replace
-FORMATS, RESIZER = ("onnx", "ort"), "bilinear-antialias"
+FORMATS = ("onnx", "ort")
 SOURCES = (".html", ".css", ".js", ".json", ".svg")
 WORKER = "worker.js"
 UNKEPT = {WORKER, "parity.json", "parity.js", "package.json"}  # that which using the page does not need
@@ -94,11 +94,6 @@ def _check(bundle: Bundle) -> None:
         raise OptionError(
             f"A page runs bundles of {' and '.join(FORMATS)}; {bundle.directory} is of {manifest.format}: convert the "
             "captioner with --to onnx."
-        )
-    if manifest.preprocessing.resize != RESIZER:
-        raise OptionError(
-            f"A page resizes photos by {RESIZER}; {bundle.directory} asks for {manifest.preprocessing.resize}, "
-            "as a notebook's own model does."
         )
 
 
