@@ -7,13 +7,14 @@ VENV ?= .venv
 OUT ?= demo-output
 BIN := $(VENV)/bin
 PINS := .ci/constraints.txt
+RUNTIME := onnxruntime-web@$(shell sed -n 's/.*"onnxruntime-web": "\(.*\)".*/\1/p' capexport/web/package.json)
 
 .PHONY: demo test lint lock clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/python -m capexport.cli.demo $(OUT)
 
-test: $(VENV)/.ready-test lint
+test: $(VENV)/.ready-test lint node_modules/.ready
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.ready-test
@@ -28,7 +29,14 @@ lock: $(VENV)/.ready-test
 	    --python-version 3.11 --fork-strategy fewest --no-annotate --no-header --quiet --output-file $(PINS)
 
 clean:
-	rm -rf $(VENV) $(OUT)
+	rm -rf $(VENV) $(OUT) node_modules
+
+# What the page of `capexport web` runs on; without npm the tests that need it say so and are skipped.
+node_modules/.ready: capexport/web/package.json
+	@if command -v npm > /dev/null; then \
+	    npm install --silent --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --prefix . $(RUNTIME) && \
+	    touch $@ || echo "$(RUNTIME) cannot be installed here."; \
+	else echo "npm is not here; the tests of onnxruntime-web are skipped."; fi
 
 $(VENV)/.ready-demo: EXTRAS := convert,onnx,tflite,plot
 $(VENV)/.ready-test: EXTRAS := dev

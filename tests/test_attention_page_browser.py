@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import shutil
 import socket
 
 import numpy as np
@@ -12,32 +11,9 @@ from PIL import Image
 
 from capexport.attention_page import write_attention_page
 from capexport.heat import PALETTE, light, light_range, shares
+from tests.browser import ActionChains, By, Keys, Select, start_browser
 from tests.conftest import made_caption
 
-NEEDS = "needs selenium (pip install 'capexport[dev]'), Chromium and chromedriver (apt-get install chromium-driver)"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-CHROMEDRIVER = shutil.which("chromedriver")
-
-selenium = pytest.importorskip("selenium", reason=NEEDS)
-if not (CHROMIUM and CHROMEDRIVER):
-    pytest.skip(NEEDS, allow_module_level=True)
-
-from selenium.webdriver import ActionChains, Chrome, ChromeOptions, Keys  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.support.select import Select  # noqa: E402
-
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1200,900",
-)
 CAPTION = made_caption(["a", "dog", "runs", "[END]"], (3, 2, 6, 9))
 HOSTILE = [
     "</script><script>hacked=1</script>",
@@ -53,12 +29,7 @@ LEFT = "return [...document.querySelectorAll('.words label')].map(label => label
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = Chrome(options=options, service=Service(CHROMEDRIVER))
+    driver = start_browser(tmp_path_factory.mktemp("profile"))
     yield driver
     driver.quit()
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "bench": "time bundles and Keras side by side",
     "train": "train a captioner on photos with captions",
     "distill": "train an encoder from scratch to imitate another",
+    "web": "make a static page that captions in the browser",
     "recipes": "list formats and recipes",
 }
 USER_ERROR, INTERRUPTED = 2, 130

@@ -1,0 +1,294 @@
+/** The page: what a visitor does, and what is shown of it. The captions come from captioner.js. */
+
+import { checkFile, fetchBytes } from "./bundle.js";
+import { CaptionError, load } from "./captioner.js";
+import { decoded } from "./image.js";
+import { light, painter, rangeOf, smooth } from "./light.js";
+import { openCamera } from "./camera.js";
+
+const $ = id => document.getElementById(id);
+const MEGABYTE = 1e6, LONGEST_SIDE = 1200, OVERLAY = 160; // pixels
+const PACE = 70; // milliseconds between words, which are ready faster than one reads
+const HINT = "Point at a word, tap it, or use the arrow keys: the photo shows where the model looked. Escape shows it alone.";
+const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11];
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+let site, captioner, paint; // once they are loaded
+let photo = null; // {bitmap, features, read, encoded}
+let words = [], shown = null;
+let turn = 0, arrivals = 0; // count the captions and the photos asked for: who finds a later one gives up
+
+const seconds = milliseconds => milliseconds < 1000 ? `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms`
+  : `${(milliseconds / 1000).toFixed(1)} s`;
+const megabytes = bytes => `${(bytes / MEGABYTE).toFixed(1)} MB`;
+const percent = probability => `${Math.round(100 * probability)}%`;
+
+// Errors are sentences, and the page goes on working
+
+function complain(error) {
+  const known = error instanceof CaptionError;
+  if (!known) console.error(error);
+  $("error").textContent = known ? error.message : `Something went wrong: ${error.message ?? error}`;
+  $("error").hidden = false;
+}
+
+const attempt = action => async (...given) => {
+  $("error").hidden = true;
+  try {
+    await action(...given);
+  } catch (error) {
+    complain(error);
+  }
+};
+
+// Loading
+
+async function start() {
+  if (!globalThis.WebAssembly?.validate(Uint8Array.from(SIMD))) {
+    throw new CaptionError("This browser has no WebAssembly with SIMD, which the model needs: try a newer one.");
+  }
+  const began = performance.now();
+  site = JSON.parse(new TextDecoder().decode(await fetchBytes("site.json")));
+  const { runtime } = site, parts = [[0, runtime.wasm.bytes], [0, site.modelBytes]];
+  const progress = part => (loaded, total) => {
+    parts[part] = [Math.min(loaded, total ?? runtime.wasm.bytes), total ?? runtime.wasm.bytes];
+    const [got, all] = [0, 1].map(i => parts[0][i] + parts[1][i]);
+    $("progress").value = got / all;
+    $("progress-text").textContent = `Loading: ${megabytes(got)} of ${megabytes(all)}`;
+  };
+  const [ort, wasm] = await Promise.all([import(`./${runtime.script}`), fetchBytes(runtime.wasm.file, progress(0))]);
+  await checkFile(wasm, runtime.wasm, runtime.wasm.file);
+  Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: wasm.buffer });
+  captioner = await load("bundle/", ort, { progress: progress(1) });
+  paint = painter(site.palette);
+  drawScale();
+  const { format, recipe } = captioner.manifest;
+  $("model").textContent = `Model ${megabytes(site.modelBytes)} (${format} ${recipe}), engine `
+    + `${megabytes(runtime.wasm.bytes)} (onnxruntime-web ${runtime.version}); loaded in ${seconds(performance.now() - began)}.`;
+  $("loading").hidden = true;
+  site.photos.forEach(addSample);
+  document.documentElement.dataset.ready = "";
+  if (photo) await caption();
+  // Only now, so that the worker's copies of the files do not compete with the page's.
+  await navigator.serviceWorker?.register("worker.js").catch(() => {}); // without one the page works, but not offline
+}
+
+function addSample(path) {
+  const name = path.replace(/.*\//, "").replace(/\.\w+$/, "");
+  const image = element("img", { src: path, alt: `Sample: ${name}`, width: 44, height: 44 });
+  const button = element("button", { type: "button" }, image);
+  button.addEventListener("click", attempt(async () => take(new Blob([await fetchBytes(path)], { type: "image/jpeg" }))));
+  $("samples").append(button);
+}
+
+function element(name, properties, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+// A photo comes
+
+async function take(blob) {
+  const mine = ++arrivals, bitmap = await decoded(blob);
+  if (mine !== arrivals) return bitmap.close();
+  turn++;
+  photo?.bitmap.close();
+  photo = { bitmap };
+  display(bitmap);
+  if (captioner) await caption();
+  return undefined;
+}
+
+function display(bitmap) {
+  const { width, height } = bitmap, scale = Math.min(1, LONGEST_SIDE / Math.max(width, height));
+  const side = length => Math.max(1, Math.round(length * scale)), aspect = width / height;
+  Object.assign($("picture"), { width: side(width), height: side(height) });
+  $("picture").getContext("2d").drawImage(bitmap, 0, 0, side(width), side(height));
+  $("light").width = Math.max(8, Math.round(OVERLAY * Math.min(1, aspect)));
+  $("light").height = Math.max(8, Math.round(OVERLAY * Math.min(1, 1 / aspect)));
+  $("photo").style.setProperty("--aspect", aspect);
+  $("picture").setAttribute("aria-label", "Your photo, not captioned yet");
+  $("invitation").hidden = true;
+  $("photo").hidden = false;
+  clearWords();
+}
+
+// A caption comes
+
+function chosenOptions() {
+  const temperature = Number($("temperature").value), beams = Number($("beams").value);
+  if (!temperature) return { beams };
+  if (!$("seed").validity.valid || !$("seed").value) throw new CaptionError("The seed is a whole number from 0 up.");
+  return { temperature, seed: Number($("seed").value) };
+}
+
+async function caption() {
+  const options = chosenOptions(), mine = ++turn, one = photo;
+  if (!one.features) {
+    const began = performance.now(), pixels = await captioner.preprocess(one.bitmap), read = performance.now();
+    one.features = await captioner.encode(pixels);
+    Object.assign(one, { read: read - began, encoded: performance.now() - read });
+  }
+  if (mine !== turn) return;
+  clearWords();
+  $("caption").hidden = $("options").hidden = false;
+  const stream = captioner.streamFeatures(one.features, options);
+  let taken = 0, result;
+  for (;;) {
+    const began = performance.now(), { done, value } = await stream.next();
+    taken += performance.now() - began;
+    if (mine !== turn) return;
+    if (done) {
+      result = value;
+      break;
+    }
+    addWord(value);
+    if (!still.matches) await new Promise(go => setTimeout(go, PACE));
+    if (mine !== turn) return;
+  }
+  finish(result);
+  $("timing").textContent = `Photo read in ${seconds(one.read)}, looked at in ${seconds(one.encoded)}, `
+    + `${result.words.length} tokens in ${seconds(taken)}, ${seconds(taken / result.words.length)} each.`;
+}
+
+function clearWords() {
+  $("words").replaceChildren();
+  words = [];
+  show(null);
+  $("report").textContent = "";
+  $("scale").style.visibility = "hidden";
+}
+
+function addWord(word) {
+  const entry = { ...word, attention: word.attention, probability: Math.exp(word.log_probability) };
+  entry.field = smooth(entry.attention, captioner.manifest.shape.feature_map, $("light").width, $("light").height);
+  entry.input = element("input", { type: "radio", name: "word" });
+  entry.end = word.token === captioner.vocabulary.end;
+  const label = element("label", { className: entry.end ? "end" : "" }, entry.input,
+    element("span", { className: "word", textContent: word.text }),
+    element("span", { className: "chance", textContent: percent(entry.probability) }));
+  label.style.setProperty("--probability", entry.probability);
+  label.addEventListener("pointerenter", event => { if (event.pointerType === "mouse") show(entry); });
+  label.addEventListener("pointerleave", () => show(chosen()));
+  entry.input.addEventListener("focus", () => { entry.input.checked = true; show(entry); });
+  entry.input.addEventListener("change", () => show(entry)); // a tap gives the focus in some browsers only
+  words.push(entry);
+  $("words").append(label);
+}
+
+function finish(result) {
+  document.documentElement.dataset.caption = result.text;
+  $("picture").setAttribute("aria-label", result.text);
+  $("status").textContent = `Caption: ${result.text}`;
+  const range = rangeOf(words.map(word => word.field), site.leastRange);
+  for (const word of words) word.lights = word.field.map(share => light(share, range));
+  const [low, high] = $("scale").querySelectorAll("span");
+  low.textContent = `an even share ÷ ${range.toPrecision(2)}`;
+  high.textContent = `× ${range.toPrecision(2)}`;
+  $("scale").style.visibility = "";
+  shown = null;
+  show(chosen());
+  if (!shown) $("report").textContent = HINT;
+}
+
+// A word shows where the model looked
+
+const chosen = () => words.find(word => word.input.checked) ?? null;
+
+function show(word) {
+  if (word && !word.lights) return; // all words share one scale, which is known when the caption is whole
+  if (word) paint($("light"), word.lights);
+  $("photo").classList.toggle("lit", word !== null);
+  if (word !== shown) $("report").replaceChildren(...word ? describe(word) : words.length ? [HINT] : []);
+  shown = word;
+}
+
+function describe(word) {
+  const share = word.field.reduce((a, b) => Math.max(a, b)), peak = word.field.indexOf(share);
+  const { width, height } = $("light"), third = (names, part) => names[Math.floor(3 * part)];
+  const place = third(["top ", "", "bottom "], Math.floor(peak / width) / height)
+    + third(["left", "centre", "right"], peak % width / width);
+  return [element("bdi", { textContent: word.text }), `, ${percent(word.probability)} likely, looked `,
+    share < 1.2 ? "nearly everywhere alike." : `most at the ${place}: ${share.toPrecision(2)} times an even share.`];
+}
+
+function showPhotoAlone() {
+  const input = chosen()?.input;
+  if (input) {
+    input.checked = false;
+    input.blur();
+  }
+  show(null);
+}
+
+function drawScale() {
+  const bar = $("scale").querySelector("canvas");
+  paint(bar, Array.from({ length: bar.width }, (_, i) => 2 * i / (bar.width - 1) - 1));
+}
+
+// What a visitor does
+
+function describeOptions() {
+  const temperature = Number($("temperature").value), beams = Number($("beams").value);
+  $("temperature-value").textContent = temperature ? temperature.toFixed(1) : "0, no chance";
+  $("beams-value").textContent = beams > 1 ? String(beams) : "1, no search";
+  $("seed").disabled = $("another").disabled = !temperature;
+}
+
+const again = attempt(async () => {
+  if (photo && captioner) await caption();
+});
+
+/** Beams and a temperature contradict each other: the one that was moved last counts. */
+for (const [moved, other, off] of [["temperature", "beams", 1], ["beams", "temperature", 0]]) {
+  $(moved).addEventListener("input", () => {
+    if (Number($(moved).value) > Number($(moved).min)) $(other).value = off;
+    describeOptions();
+  });
+  $(moved).addEventListener("change", again);
+}
+$("seed").addEventListener("change", again);
+$("another").addEventListener("click", () => {
+  $("seed").value = (Number($("seed").value) || 0) + 1;
+  again();
+});
+$("options").addEventListener("submit", event => event.preventDefault());
+$("caption").addEventListener("submit", event => event.preventDefault());
+
+const takeFirst = attempt(async (files, lack) => {
+  if (!files.length) throw new CaptionError(lack);
+  await take(files[0]);
+});
+$("file").addEventListener("change", () => {
+  if ($("file").files.length) takeFirst([...$("file").files]);
+  $("file").value = ""; // so that the same file can be chosen again
+});
+document.addEventListener("paste", event =>
+  takeFirst([...event.clipboardData.files], "What was pasted is not a photo: copy an image, not its address or a text."));
+document.addEventListener("dragover", event => {
+  event.preventDefault();
+  document.body.classList.add("dragging");
+});
+document.addEventListener("dragleave", event => {
+  if (!event.relatedTarget) document.body.classList.remove("dragging");
+});
+document.addEventListener("drop", event => {
+  event.preventDefault();
+  document.body.classList.remove("dragging");
+  takeFirst([...event.dataTransfer.files], "What was dropped is not a file: save the photo first, then drop its file.");
+});
+$("camera").addEventListener("click", attempt(async () => {
+  const frame = await openCamera($("viewfinder"));
+  if (frame) await take(frame);
+}));
+$("photo").addEventListener("click", showPhotoAlone);
+document.addEventListener("keydown", event => {
+  if (event.key === "Escape" && !$("viewfinder").open) showPhotoAlone();
+});
+
+describeOptions();
+start().catch(error => {
+  $("loading").hidden = true;
+  complain(error);
+});

@@ -1,0 +1,36 @@
+"""A page's folder on a port of this machine, to look at it; any other static web server does as well."""
+
+from __future__ import annotations
+
+import functools
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from ..errors import OutputError
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Files with the types that browsers insist on, whatever the machine's own table of types says; says nothing."""
+
+    extensions_map = {  # noqa: RUF012 (as the base class has it)
+        **SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".mjs": "text/javascript",
+        ".wasm": "application/wasm",
+        ".json": "application/json",
+        ".svg": "image/svg+xml",
+    }
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def page_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
+    """A server of the folder on the loopback address, not started yet; port 0 takes a free one.
+
+    Raises OutputError if the port is taken.
+    """
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), functools.partial(Handler, directory=str(folder)))
+    except (OSError, OverflowError) as error:
+        raise OutputError(f"Port {port} cannot be used: {error}; choose another with --port.") from error

@@ -1,0 +1,11 @@
+// Keeps the page's files, so that it works offline after the first visit. `capexport web` fills in which they are.
+const CACHE = `capexport ${"{{version}}"}`, FILES = "{{files}}";
+
+self.addEventListener("install", event => event.waitUntil(caches.open(CACHE).then(cache => cache.addAll(FILES))));
+
+self.addEventListener("activate", event => event.waitUntil(caches.keys().then(names =>
+  Promise.all(names.filter(name => name.startsWith("capexport ") && name !== CACHE).map(name => caches.delete(name))))));
+
+self.addEventListener("fetch", event => event.respondWith(caches.open(CACHE)
+  .then(cache => cache.match(event.request, { ignoreSearch: true }))
+  .then(kept => kept ?? fetch(event.request))));
