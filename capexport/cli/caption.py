@@ -24,6 +24,7 @@ from .options import add_options, read_options
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, BMP or GIF, a file or a URL")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="(default: the captioner that ships)")
+    parser.add_argument("--verify", action="store_true", help="hold the bundle against its own photos first")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine (default: its own choice)")
     parser.add_argument("--batch", type=int, default=16, metavar="N", help="photos captioned together (default: 16)")
     parser.add_argument("--stream", action="store_true", help="print the words as they are chosen")
@@ -48,7 +49,7 @@ def run(parsed: argparse.Namespace) -> int:
     for picture in filter(None, pictures):
         check_absent(picture, parsed.force)
     photos = [_WebPhoto(name) if is_url(name) else name for name in parsed.photos]
-    captioner = load(parsed.bundle or default_bundle(), threads=parsed.threads)
+    captioner = load(parsed.bundle or default_bundle(), threads=parsed.threads, verify=parsed.verify)
     if parsed.stream:
         return _stream(captioner, photos, options)
     on_error: OnError = "raise" if len(parsed.photos) == 1 else "skip"
