@@ -82,7 +82,7 @@ MESSAGES: dict[str, dict[int, str]] = {
         1: "text",
         2: "number",
         3: "number",
-        4: "text",
+        4: "data",
         5: "tensor",
         6: "graph",
         7: "*data",
@@ -183,6 +183,7 @@ class _Walk:
         elif holds == "text":
             if field.wire != BYTES or field.end - field.start > MAX_TEXT:
                 raise MalformedError(f"a {kind} has no text, or too much, in its field {field.number}")
+            self._text(field)
         elif holds == "number" and field.wire == BYTES:
             raise MalformedError(f"a {kind} has no number in its field {field.number}")
 
@@ -223,7 +224,10 @@ class _Walk:
         raise MalformedError("it is not in protobuf's format")
 
     def _text(self, field: Field) -> str:
-        return self._data[field.start : field.end].decode("utf-8", errors="replace")
+        try:
+            return self._data[field.start : field.end].decode("utf-8")
+        except UnicodeDecodeError:
+            raise MalformedError("a text in it is not UTF-8") from None
 
     def _domain(self, fields: list[Field], number: int) -> None:
         for field in fields:
