@@ -12,13 +12,13 @@ from typing import Any
 
 from ..atomic import check_absent
 from ..download import fetch, is_url
-from ..errors import DownloadError, ImageError, OptionError
+from ..errors import DownloadError, ImageError, OptionError, printable
 from ..image import Photo
 from ..runtime.caption import Caption
 from ..runtime.captioner import Captioner, OnError, load
 from ..runtime.options import DecodingOptions
 from .default_bundle import default_bundle
-from .options import add_options, read_options
+from .options import PRIVATE_HOSTS, add_options, read_options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verify", action="store_true", help="hold the bundle against its own photos first")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine (default: its own choice)")
     parser.add_argument("--batch", type=int, default=16, metavar="N", help="photos captioned together (default: 16)")
+    parser.add_argument("--private-hosts", action="store_true", help=PRIVATE_HOSTS)
     parser.add_argument("--stream", action="store_true", help="print the words as they are chosen")
     parser.add_argument("--attention", type=Path, metavar="PNG", help="draw where the model looked for each word")
     parser.add_argument("--attention-html", type=Path, metavar="HTML", help="the same as a page to point at")
@@ -48,7 +49,7 @@ def run(parsed: argparse.Namespace) -> int:
         raise OptionError("--stream prints words alone; leave out --json, --attention and --attention-html.")
     for picture in filter(None, pictures):
         check_absent(picture, parsed.force)
-    photos = [_WebPhoto(name) if is_url(name) else name for name in parsed.photos]
+    photos = [_WebPhoto(name, parsed.private_hosts) if is_url(name) else name for name in parsed.photos]
     captioner = load(parsed.bundle or default_bundle(), threads=parsed.threads, verify=parsed.verify)
     if parsed.stream:
         return _stream(captioner, photos, options)
@@ -64,7 +65,7 @@ def run(parsed: argparse.Namespace) -> int:
             print(f"capexport: {result}", file=sys.stderr)
         else:
             for caption in (result, *result.alternatives):
-                print(caption.text if len(parsed.photos) == 1 else f"{name}: {caption.text}", flush=True)
+                print(caption.text if len(parsed.photos) == 1 else f"{printable(name)}: {caption.text}", flush=True)
         failures += isinstance(result, ImageError)
     return 2 if failures else 0
 
@@ -72,8 +73,9 @@ def run(parsed: argparse.Namespace) -> int:
 class _WebPhoto:
     """A photo at a URL, fetched once, when it is read."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, private: bool) -> None:
         self.name = url
+        self._private = private
 
     def read(self) -> bytes:
         return self._body
@@ -81,7 +83,7 @@ class _WebPhoto:
     @cached_property
     def _body(self) -> bytes:
         try:
-            return fetch(self.name)
+            return fetch(self.name, private=self._private)
         except DownloadError as error:
             raise ImageError(str(error)) from error
 
