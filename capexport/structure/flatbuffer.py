@@ -116,7 +116,10 @@ class Reader:
         end = place + 4 + length
         if length > MAX_TEXT or end >= len(self._data) or self._data[end]:  # a zero ends it
             raise MalformedError("a text in it is too long or has no end")
-        return self._data[place + 4 : end].decode("utf-8", errors="replace")
+        try:
+            return self._data[place + 4 : end].decode("utf-8")
+        except UnicodeDecodeError:
+            raise MalformedError("a text in it is not UTF-8") from None
 
     def _count(self, items: int) -> None:
         self._items += items
