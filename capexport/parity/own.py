@@ -59,10 +59,10 @@ def _odd(tensors: Tensors, graph: Graph) -> list[str]:
 
 
 def _vocabulary(captioner: Captioner, own: Sequence[ParityVector]) -> list[Check]:
-    """Whether the words are those of the captioner that made the vectors, which alone are numbers."""
+    """A failed check if the words are not those of the captioner that made the vectors, which alone are numbers."""
     known = {vector.vocabulary for vector in own} - {""}
-    same = known == {captioner.bundle.vocabulary.sha256}
-    return [Check("vocabulary as when converted", "yes" if same else "no", "yes", same)] if known else []
+    another = known - {captioner.bundle.vocabulary.sha256}
+    return [Check("vocabulary as when converted", "no", "yes", False)] if another else []
 
 
 def _pixels(captioner: Captioner, own: Sequence[ParityVector]) -> list[Check]:
