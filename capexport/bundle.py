@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .atomic import new_directory
-from .errors import BundleError
+from .errors import BundleError, VocabularyError
 from .manifest import CAPTIONER, MANIFEST, MAX_BYTES, PARITY, VOCABULARY, File, Manifest, parse_manifest
-from .recipes import FORMATS, RECIPES
-from .vocabulary import BANNED, END, PAD, START, UNKNOWN, Vocabulary
-
-ROLES = {PAD: "pad", UNKNOWN: "unknown", START: "start", END: "end"}
+from .sense import check_sense
+from .structure import check_graph
+from .vocabulary import BANNED, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,6 @@ class Bundle:
         return sum(file.bytes for file in self.manifest.files.values())
 
 
-def special_tokens(vocabulary: Vocabulary) -> dict[str, int]:
-    """The ids of the special tokens by their role, as they stand in a manifest."""
-    return {role: vocabulary.words.index(word) for word, role in ROLES.items()}
-
-
 def banned_ids(vocabulary: Vocabulary) -> list[int]:
     """The ids that no caption may contain."""
     return [vocabulary.words.index(word) for word in BANNED]
@@ -86,9 +80,18 @@ def read_bundle(directory: str | Path) -> Bundle:
     manifest = parse_manifest(_read(directory / MANIFEST, MAX_BYTES))
     _check_names(directory, manifest)
     files = {name: _read_checked(directory / name, file) for name, file in manifest.files.items()}
-    vocabulary = Vocabulary.from_text(files[VOCABULARY].decode("utf-8", errors="replace"))
-    _check_sense(manifest, vocabulary)
+    vocabulary = _vocabulary(directory, files[VOCABULARY])
+    check_sense(manifest, vocabulary)
+    for name in sorted({graph.file for graph in manifest.graphs.values()}):
+        check_graph(manifest.format, files[name], str(directory / name))
     return Bundle(directory, manifest, vocabulary, files)
+
+
+def _vocabulary(directory: Path, text: bytes) -> Vocabulary:
+    try:
+        return Vocabulary.from_text(text.decode("utf-8"))
+    except (VocabularyError, UnicodeDecodeError) as error:
+        raise BundleError(f"The bundle {directory} has an unusable {VOCABULARY}: {error}") from error
 
 
 def _check_names(directory: Path, manifest: Manifest) -> None:
@@ -123,10 +126,3 @@ def _read(path: Path, limit: int) -> bytes:
             return file.read(limit + 1)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
-
-
-def _check_sense(manifest: Manifest, vocabulary: Vocabulary) -> None:
-    if manifest.format not in FORMATS or manifest.recipe not in RECIPES:
-        raise BundleError(f"The bundle is of an unknown format or recipe: {manifest.format}, {manifest.recipe}.")
-    if len(vocabulary) != manifest.shape.vocabulary or special_tokens(vocabulary) != manifest.special_tokens:
-        raise BundleError("The bundle's vocabulary is not the one its manifest describes.")

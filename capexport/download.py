@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import http.client
 import shutil
 import socket
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from .atomic import new_file
 from .errors import DownloadError
+from .reach import PrivateHostError, Reach, as_named, opener
 
 ARCHIVE_TIMEOUT = 60.0  # seconds without a byte
 PHOTO_TIMEOUT = 20.0  # seconds for one try
@@ -35,13 +35,20 @@ def is_url(text: str) -> bool:
 
 
 def download(url: str, folder: Path) -> Path:
-    """Fetch url into folder under its own name, unless it is there already; raises DownloadError."""
+    """Fetch url into folder under its own name, unless it is there already; raises DownloadError.
+
+    The user has named it: it may be on a private network, and take as long as it takes while bytes come.
+    """
     from .progress import track_bytes  # here alone: what fetches photos has no progress to show, and needs no rich
 
     target = folder / Path(urllib.parse.urlparse(url).path).name
     if target.exists():
         return target
-    with new_file(target) as partial, _opened(url, ARCHIVE_TIMEOUT) as response, partial.open("wb") as file:
+    with (
+        new_file(target) as partial,
+        _opened(url, ARCHIVE_TIMEOUT, as_named(url)) as response,
+        partial.open("wb") as file,
+    ):
         length = response.length
         with track_bytes(response, length, target.name) as tracked:
             shutil.copyfileobj(tracked, file)
@@ -49,48 +56,53 @@ def download(url: str, folder: Path) -> Path:
     return target
 
 
-def fetch(url: str, limit: int = PHOTO_LIMIT, timeout: float = PHOTO_TIMEOUT, retries: int = PHOTO_RETRIES) -> bytes:
+def fetch(
+    url: str,
+    limit: int = PHOTO_LIMIT,
+    timeout: float = PHOTO_TIMEOUT,
+    retries: int = PHOTO_RETRIES,
+    private: bool = False,
+) -> bytes:
     """What is at an address of http or https, redirects followed.
 
     limit    bytes; more are refused
-    timeout  seconds for one try
+    timeout  seconds for one try, from the first connection to the last byte
     retries  further tries, after longer and longer pauses, where the failure may pass: an error of the server
              (5xx), a broken connection, a timeout
+    private  take hosts of this machine and of private networks, too; whoever chose the address need not be the one who
+             may ask those
 
     Raises DownloadError.
     """
     for pause in (FIRST_PAUSE * 2**k for k in range(retries)):
         try:
-            return _body(url, limit, timeout)
+            return _body(url, limit, timeout, private)
         except DownloadError as error:
             if not error.transient:
                 raise
         time.sleep(pause)
-    return _body(url, limit, timeout)
+    return _body(url, limit, timeout, private)
 
 
-def _body(url: str, limit: int, timeout: float) -> bytes:
-    deadline = time.monotonic() + timeout
+def _body(url: str, limit: int, timeout: float, private: bool) -> bytes:
     body = bytearray()
-    with _opened(url, timeout) as response:
+    with _opened(url, timeout, Reach(private, time.monotonic() + timeout)) as response:
         length = response.length
-        while chunk := response.read1(CHUNK):  # what has come so far: a trickle must not outlive the deadline
+        while chunk := response.read1(CHUNK):
             body += chunk
             if max(len(body), length or 0) > limit:
                 raise DownloadError(url, f"it is larger than {limit / 1e6:g} MB")
-            if time.monotonic() > deadline:
-                raise TimeoutError
         _check_whole(len(body), length)
     return bytes(body)
 
 
 @contextmanager
-def _opened(url: str, timeout: float) -> Iterator[http.client.HTTPResponse]:
+def _opened(url: str, timeout: float, reach: Reach) -> Iterator[http.client.HTTPResponse]:
     """The answer, open for reading; whatever goes wrong until it is closed becomes a DownloadError."""
     try:
         quoted = urllib.parse.quote(url, safe=string.punctuation)
         request = urllib.request.Request(quoted, headers={"User-Agent": "capexport"})
-        with _opener().open(request, timeout=timeout) as response:
+        with opener(reach).open(request, timeout=timeout) as response:
             yield response
     except urllib.error.HTTPError as error:
         raise DownloadError(url, f"HTTP {error.code}", transient=error.code >= 500) from error
@@ -100,28 +112,13 @@ def _opened(url: str, timeout: float) -> Iterator[http.client.HTTPResponse]:
         raise _failure(url, error) from error
 
 
-@functools.cache
-def _opener() -> urllib.request.OpenerDirector:
-    """urllib's usual opener without the handlers of ftp:, file: and data:, to which a redirect could lead."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(context=ssl.create_default_context()),
-        urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.UnknownHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
 def _failure(url: str, cause: object) -> DownloadError:
     """The error in a few words that are the same for all failures of a kind, so that they can be counted."""
     match cause:
         case TimeoutError():
             return DownloadError(url, "it took too long", transient=True)
+        case PrivateHostError():
+            return DownloadError(url, str(cause))
         case http.client.IncompleteRead():
             return DownloadError(url, CUT_OFF, transient=True)
         case ssl.SSLError():

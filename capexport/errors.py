@@ -22,7 +22,12 @@ class CapexportError(Exception):
     """The root of every error a user can cause; its message has escapes (`\\n`) for what cannot be printed."""
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(sign if sign.isprintable() else _escaped(sign) for sign in message))
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """The text with escapes (`\\n`) for what a terminal would not print but obey."""
+    return "".join(sign if sign.isprintable() else _escaped(sign) for sign in text)
 
 
 def _escaped(sign: str) -> str:

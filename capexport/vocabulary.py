@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -77,6 +78,11 @@ class Vocabulary:
             if not 0 <= token < len(self.words):
                 raise VocabularyError(f"There is no word {token}: the vocabulary has {len(self.words)} words.")
         return [self.words[token] for token in ids]
+
+    @property
+    def sha256(self) -> str:
+        """The hash (hexadecimal) of its file."""
+        return hashlib.sha256(self.to_text().encode()).hexdigest()
 
     def to_text(self) -> str:
         """The vocabulary as its file's text: one word a line, the first line empty."""

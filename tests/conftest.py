@@ -17,6 +17,7 @@ from capexport.image import load_image
 from capexport.recipes import RECIPES
 from capexport.runtime.caption import Caption
 from capexport.shipped import sample_photos
+from tests.graphfiles import edit_tflite, unknown_operator
 from tests.web import Web
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def tiny_bundle(tiny_bundles) -> Bundle:
 def refused(tiny_bundles, tmp_path_factory) -> Bundle:
     """A bundle whose engine cannot load it, correctly signed."""
     bundle = tiny_bundles["tflite", "fp32"]
-    files = {**bundle.files, bundle.manifest.graphs["decoder"].file: b"no graph"}
+    name = bundle.manifest.graphs["decoder"].file
+    files = {**bundle.files, name: edit_tflite(bundle.files[name], unknown_operator)}
     return write_bundle(tmp_path_factory.mktemp("refused") / "refused", bundle.manifest, files)
 
 

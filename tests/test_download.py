@@ -1,15 +1,18 @@
 """Fetching from a real server: what comes, what is refused, what is tried again."""
 
+import functools
 import socket
 import threading
 import time
 
 import pytest
 
-from capexport.download import download, fetch, is_url
+import capexport.download
+from capexport.download import download, is_url
 from capexport.errors import DownloadError
 from tests.web import hangs_up, in_turn, redirects, sends, trickles, waits
 
+fetch = functools.partial(capexport.download.fetch, private=True)  # the server is on loopback
 BODY = bytes(range(256)) * 40
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from ..errors import SourceError
 from ..image import RESIZERS
 
+MOST = 2**20  # of any size: what is built of larger ones would not fit into memory
+
 
 @dataclass(frozen=True)
 class CaptionerConfig:
@@ -31,8 +33,10 @@ class CaptionerConfig:
     def __post_init__(self) -> None:
         key_dim = self.units if self.key_dim is None else self.key_dim
         sizes = (self.num_layers, self.num_heads, key_dim, self.units, self.max_length, self.vocabulary_size)
-        if any(type(size) is not int or size < 1 for size in (*self.image_size, *sizes)):
-            raise SourceError(f"A captioner's sizes must be whole numbers above zero: {self}.")
+        if any(type(size) is not int or not 1 <= size <= MOST for size in (*self.image_size, *sizes)):
+            raise SourceError(f"A captioner's sizes must be whole numbers above zero, up to {MOST}: {str(self)[:500]}.")
+        if not isinstance(self.backbone, str):
+            raise SourceError(f"A captioner's backbone must be a name, not {self.backbone!r:.80}.")
         if self.resize not in RESIZERS:
             raise SourceError(f"Unknown resizer {self.resize!r}; there are: {', '.join(RESIZERS)}.")
 
@@ -45,5 +49,5 @@ class CaptionerConfig:
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return cls(**values | {"image_size": tuple(values["image_size"])})
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise SourceError(f"{path} is not a captioner's config: {error}.") from error

@@ -14,14 +14,14 @@ from ..atomic import check_absent
 from ..batch.rows import caption_row
 from ..batch.run import BATCH as FOLDER_BATCH
 from ..download import fetch, is_url
-from ..errors import DownloadError, ImageError, OptionError
+from ..errors import DownloadError, ImageError, OptionError, printable
 from ..image import Photo
 from ..runtime.caption import Caption
 from ..runtime.captioner import Captioner, OnError, load
 from ..runtime.options import DecodingOptions
 from . import folder
 from .default_bundle import default_bundle
-from .options import add_options, read_options
+from .options import PRIVATE_HOSTS, add_options, read_options
 
 BATCH = 16
 
@@ -31,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "photos", nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, BMP or GIF, a file or a URL; or a folder"
     )
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="(default: the captioner that ships)")
+    parser.add_argument("--verify", action="store_true", help="hold the bundle against its own photos first")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine (default: its own choice)")
     parser.add_argument(
         "--batch",
@@ -38,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"photos captioned together (default: {BATCH}; with --out {FOLDER_BATCH} a thread)",
     )
+    parser.add_argument("--private-hosts", action="store_true", help=PRIVATE_HOSTS)
     parser.add_argument("--stream", action="store_true", help="print the words as they are chosen")
     parser.add_argument("--attention", type=Path, metavar="PNG", help="draw where the model looked for each word")
     parser.add_argument("--attention-html", type=Path, metavar="HTML", help="the same as a page to point at")
@@ -64,8 +66,8 @@ def run(parsed: argparse.Namespace) -> int:
         raise OptionError("--stream prints words alone; leave out --json, --attention and --attention-html.")
     for picture in filter(None, pictures):
         check_absent(picture, parsed.force)
-    photos = [_WebPhoto(name) if is_url(name) else name for name in parsed.photos]
-    captioner = load(parsed.bundle or default_bundle(), threads=parsed.threads)
+    photos = [_WebPhoto(name, parsed.private_hosts) if is_url(name) else name for name in parsed.photos]
+    captioner = load(parsed.bundle or default_bundle(), threads=parsed.threads, verify=parsed.verify)
     return (_stream if parsed.stream else _print)(captioner, photos, options, parsed)
 
 
@@ -84,7 +86,7 @@ def _print(captioner: Captioner, photos: Sequence[Photo], options: DecodingOptio
             print(f"capexport: {result}", file=sys.stderr)
         else:
             for caption in (result, *result.alternatives):
-                print(caption.text if len(parsed.photos) == 1 else f"{name}: {caption.text}", flush=True)
+                print(caption.text if len(parsed.photos) == 1 else f"{printable(name)}: {caption.text}", flush=True)
         failures += isinstance(result, ImageError)
     return 2 if failures else 0
 
@@ -92,8 +94,9 @@ def _print(captioner: Captioner, photos: Sequence[Photo], options: DecodingOptio
 class _WebPhoto:
     """A photo at a URL, fetched once, when it is read."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, private: bool) -> None:
         self.name = url
+        self._private = private
 
     def read(self) -> bytes:
         return self._body
@@ -101,7 +104,7 @@ class _WebPhoto:
     @cached_property
     def _body(self) -> bytes:
         try:
-            return fetch(self.name)
+            return fetch(self.name, private=self._private)
         except DownloadError as error:
             raise ImageError(str(error)) from error
 

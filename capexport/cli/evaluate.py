@@ -33,7 +33,7 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     options = read_options(DecodingOptions, parsed)
-    photos = load_dataset(parsed.dataset, parsed.data, parsed.split, parsed.limit)
+    photos = load_dataset(parsed.dataset, parsed.data, parsed.split, parsed.limit, private=parsed.private_hosts)
     result = evaluate(parsed.captioner, photos, options, batch=parsed.batch, threads=parsed.threads)
     if parsed.json:
         print(json.dumps({"captioner": str(parsed.captioner), **dataclasses.asdict(result)}))

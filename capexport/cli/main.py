@@ -8,7 +8,7 @@ import importlib.metadata
 import sys
 from collections.abc import Sequence
 
-from ..errors import CapexportError
+from ..errors import CapexportError, printable
 
 COMMANDS = {
     "caption": "caption photos with a bundle",
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:
-        print(f"capexport: {error}", file=sys.stderr)
+        print(f"capexport: {printable(str(error))}", file=sys.stderr)
         return USER_ERROR
 
 

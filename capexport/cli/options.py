@@ -9,6 +9,8 @@ import re
 import typing
 from typing import Any, TypeVar
 
+PRIVATE_HOSTS = "fetch photos from this machine and from private networks, too"
+
 T = TypeVar("T")
 
 

@@ -18,12 +18,14 @@ SPLIT_FILES = {"train": "Train_GCC-training.tsv", "dev": "Validation_GCC-1.1.0-V
 
 
 def load_conceptual_captions(
-    data: str, split: str, limit: int | None = None, workspace: Path | None = None
+    data: str, split: str, limit: int | None = None, workspace: Path | None = None, private: bool = False
 ) -> list[CaptionedPhoto]:
     """The first `limit` photos of one split, "train" or "dev", that can still be had, in the file's order.
 
     data       the folder with Google's two files, or its URL
     workspace  where the photos are kept, in conceptual-captions/ (default: `data`, or the current folder for a URL)
+
+    private    take photos from this machine and from private networks, too
 
     A photo is fetched once; one that cannot be had is skipped, and one line on standard error says how many were.
     Raises DataError for a file that is missing or malformed, or if no photo at all can be had.
@@ -37,7 +39,7 @@ def load_conceptual_captions(
         listing = Path(data) / name
     if not listing.is_file():
         raise DataError(f"{data} has no {name}.")
-    return WebPhotos(folder).take(read_listing(listing), limit, str(listing))
+    return WebPhotos(folder, private).take(read_listing(listing), limit, str(listing))
 
 
 def read_listing(path: Path) -> Iterator[tuple[str, str]]:

@@ -27,10 +27,13 @@ class WebPhotos:
 
     What fails for good is remembered at once. What may yet succeed is remembered when the pass is over: one that was
     cut off asks again, one that ended gives the same photos from then on. Without failures.tsv all are asked again.
+
+    private  whether photos may be on this machine or on private networks
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, private: bool = False) -> None:
         self._folder = folder
+        self._private = private
         folder.mkdir(parents=True, exist_ok=True)
         clear_partials(folder)
         self._failures = self._read_failures()  # reasons by name
@@ -78,7 +81,7 @@ class WebPhotos:
             return None
         if path.name not in self._failures:
             try:
-                body = fetch(url, timeout=TIMEOUT)
+                body = fetch(url, timeout=TIMEOUT, private=self._private)
                 with self._lock:  # one at a time: many large photos' pixels would fill the memory
                     load_image(body)
                 with new_file(path) as partial:

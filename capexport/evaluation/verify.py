@@ -7,19 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..bundle import Bundle
 from ..errors import OptionError, SourceError
 from ..image import Photo, Pixels
-from ..manifest import CAPTIONER, PARITY, Check, Graph, Manifest, Preprocessing
+from ..manifest import PARITY, Check, Manifest, Preprocessing
 from ..parity.checks import compare_pixels, whole_captions, within_bounds
 from ..parity.comparison import Parity, compare_all
+from ..parity.own import own_checks
 from ..parity.vectors import ParityVector, unpack
 from ..recipes import RECIPES
-from ..runtime.backend import Tensors
-from ..runtime.captioner import Captioner, load
-from ..shipped import sample_photos
+from ..runtime.captioner import load
 
 
 @dataclass(frozen=True)
@@ -55,48 +52,16 @@ def verify(
     own = unpack(captioner.bundle.files[PARITY], manifest)
     if images and against is None:
         raise OptionError("Only Keras can tell what is right for other photos: name its captioner with against.")
-    checks, references = [_contract(captioner, own[0])], own
+    checks, references = own_checks(captioner, own), own
     if against is not None:
         pixels = [captioner.preprocess(photo) for photo in images] or [vector.pixels for vector in own]
         references, fingerprint = _by_keras(against, manifest, pixels)
         same = fingerprint == manifest.source_sha256
         checks.append(Check("made from this captioner", "yes" if same else "no", "yes", same))
-    checks += _own_pixels(captioner, own)
     checks += _pixels_by_tensorflow(manifest.preprocessing, images, references)
     checks += whole_captions(captioner, [reference.pixels for reference in references])
     parity = compare_all(captioner, references)
     return Verification((*checks, *within_bounds(parity, RECIPES[manifest.recipe].bounds)), parity)
-
-
-def _contract(captioner: Captioner, vector: ParityVector) -> Check:
-    """Whether the graphs give the tensors that the manifest names, of its types and shapes."""
-    backend, graphs = captioner.backend, captioner.bundle.manifest.graphs
-    features, cache = backend.encode(vector.pixels[np.newaxis]), backend.empty_cache(batch=1)
-    step = backend.step(np.array([captioner.bundle.vocabulary.start], np.int32), 0, features, cache)
-    grown = {name.replace("self_", "next_"): tensor for name, tensor in step.cache.items()}
-    given = {"logits": step.logits, "attention": step.attention, **grown}
-    odd = [*_odd(features, graphs["encoder"]), *_odd(given, graphs["decoder"])]
-    if captioner.greedy is not None:
-        odd += _odd(captioner.greedy.run(vector.pixels[np.newaxis]), graphs[CAPTIONER])
-    return Check("tensors as in the manifest", ", ".join(odd) or "all", "all", not odd)
-
-
-def _odd(tensors: Tensors, graph: Graph) -> list[str]:
-    steps = tensors["tokens"].shape[-1] if "tokens" in tensors else 0
-    lengths: dict[int | str, int] = {"B": 1, "P_next": 1, "T": steps}
-    stated = {t.name: (t.dtype, tuple(lengths.get(n, n) for n in t.shape)) for t in graph.outputs}
-    actual = {name: (tensor.dtype.name, tensor.shape) for name, tensor in tensors.items()}
-    return sorted(name for name in stated.keys() | actual.keys() if stated.get(name) != actual.get(name))
-
-
-def _own_pixels(captioner: Captioner, own: Sequence[ParityVector]) -> list[Check]:
-    """This machine's preprocessing against the bundle's photos, as far as they are installed."""
-    try:
-        samples = {path.name: path for path in sample_photos()}
-    except SourceError:
-        return []
-    pairs = [(captioner.preprocess(samples[one.photo]), one.pixels) for one in own if one.photo in samples]
-    return [compare_pixels("pixels as when converted", pairs, most=1)] if pairs else []
 
 
 def _pixels_by_tensorflow(

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from ..bundle import Bundle, special_tokens, write_bundle
+from ..bundle import Bundle, write_bundle
 from ..captioner.config import CaptionerConfig
 from ..captioner.measures import image_size, measure
 from ..captioner.reference import references
@@ -26,6 +26,7 @@ from ..progress import track
 from ..recipes import FORMATS, RECIPES, Bounds, Precision
 from ..runtime.backend import Runner
 from ..runtime.captioner import load
+from ..sense import special_tokens
 from ..shipped import sample_photos
 from ..vocabulary import Vocabulary
 from .calibration import random_captions, sample_views, stretched_views
@@ -101,7 +102,7 @@ class Exporter:
         }
         files = {
             VOCABULARY: self._vocabulary.to_text().encode(),
-            PARITY: pack(self._vectors),
+            PARITY: pack([dataclasses.replace(v, vocabulary=self._vocabulary.sha256) for v in self._vectors]),
             **{name + chosen_format.suffix: model for name, model in models.items()},
             **module.companions(models),
         }

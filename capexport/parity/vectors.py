@@ -33,9 +33,11 @@ class ParityVector:
     log_probabilities: NDArray[np.float64]  # (T,) of the tokens
     attention: NDArray[np.float32]  # (T, h, w)
     photo: str = ""  # the name of the sample photo that these are the pixels of, if it is one
+    vocabulary: str = ""  # the hash (sha256, hexadecimal) of the words that the tokens stand for, if it is known
 
 
 KEYS = [field.name for field in dataclasses.fields(ParityVector)]
+LATER = {"vocabulary"}  # what bundles made before it was there lack
 
 
 def diagonal(feature_map: tuple[int, ...]) -> range:
@@ -58,8 +60,9 @@ def unpack(data: bytes, manifest: Manifest) -> list[ParityVector]:
             arrays = {name: np.asarray(array) for name, array in file.items()}
     except Exception as error:  # what zipfile, zlib and numpy raise for bytes made to do harm has no common base
         raise BundleError(f"The bundle's parity vectors cannot be read: {error}.") from error
-    count = max(1, len(arrays) // len(KEYS))
-    if arrays.keys() != {f"{k}.{key}" for k in range(count) for key in KEYS}:
+    count = max(1, sum(name.endswith(".tokens") for name in arrays))
+    every = {f"{k}.{key}" for k in range(count) for key in KEYS}
+    if not {name for name in every if name.split(".")[1] not in LATER} <= arrays.keys() <= every:
         raise BundleError("The bundle's parity vectors have missing or unknown arrays.")
     return [_vector(arrays, k, manifest) for k in range(count)]
 
@@ -85,6 +88,7 @@ def _vector(arrays: Mapping[str, NDArray[Any]], k: int, manifest: Manifest) -> P
         log_probabilities=array("log_probabilities", np.float64, steps),
         attention=array("attention", np.float32, steps, *shape.feature_map),
         photo=str(array("photo", np.str_)),
+        vocabulary=str(array("vocabulary", np.str_)) if f"{k}.vocabulary" in arrays else "",
     )
     ends = np.flatnonzero(vector.tokens == manifest.special_tokens["end"])
     words = (vector.tokens >= 0) & (vector.tokens < shape.vocabulary)

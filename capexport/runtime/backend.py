@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import BundleError
 from ..manifest import Graph
 
 Tensors = dict[str, NDArray[Any]]
@@ -59,14 +60,22 @@ class Backend(Protocol):
 
 
 class GraphBackend:
-    """A Backend over two runners, which do nothing but execute a graph."""
+    """A Backend over two runners, which do nothing but execute a graph.
+
+    encode and step raise BundleError for tensors that have other shapes than the decoder's description says.
+    """
 
     def __init__(self, decoder: Graph, encode: Runner, decode: Runner) -> None:
         self._encode, self._decode = encode, decode
+        shapes = {tensor.name: tensor.shape for tensor in decoder.outputs}
+        self._vocabulary, (self._layers, _, *self._looked) = shapes["logits"][-1], shapes["attention"]
         self._cache_shapes = {tensor.name: tensor.shape for tensor in decoder.inputs if tensor.name.startswith("self_")}
 
     def encode(self, images: NDArray[np.uint8]) -> Tensors:
-        return self._encode({"image": images})
+        features = self._encode({"image": images})
+        if any(len(tensor) != len(images) for tensor in features.values()):
+            raise BundleError("The encoder's graph gives features of another number of photos than it was given.")
+        return features
 
     def empty_cache(self, batch: int) -> Tensors:
         fill = {"B": batch, "P": 0}
@@ -78,5 +87,8 @@ class GraphBackend:
     def step(self, tokens: NDArray[np.int32], position: int, features: Tensors, cache: Tensors) -> Step:
         inputs = {"tokens": tokens, "position": np.array(position, np.int32), **features, **cache}
         outputs = self._decode(inputs)
+        logits, attention, rows = outputs["logits"], outputs["attention"], len(tokens)
+        if logits.shape != (rows, self._vocabulary) or attention.shape != (self._layers, rows, *self._looked):
+            raise BundleError("The decoder's graph gives logits or attention of other shapes than its manifest says.")
         grown = {name: outputs[name.replace("self_", "next_")] for name in cache}
-        return Step(outputs["logits"], outputs["attention"], grown)
+        return Step(logits, attention, grown)

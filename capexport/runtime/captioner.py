@@ -29,19 +29,28 @@ OnError = Literal["raise", "skip"]
 PART = 16  # photos that go through a graph together where a batch is shared among threads; more take longer a photo
 
 
-def load(bundle: str | os.PathLike[str] | Bundle, threads: int | None = None, device: str = "cpu") -> Captioner:
+def load(
+    bundle: str | os.PathLike[str] | Bundle, threads: int | None = None, device: str = "cpu", verify: bool = False
+) -> Captioner:
     """Load a bundle into the engine of its format.
 
     bundle   its directory, or one already read
     threads  of the encoder, and that share a list of photos; None: as many as the engine chooses, or as there are cores
     device   cpu, or cuda for ONNX bundles on an NVIDIA GPU
+    verify   caption the bundle's own photos first, which takes a fraction of a second, and refuse the bundle unless its
+             words, logits and attention are within the bounds of its recipe
 
     Raises BundleError for a bundle that is damaged or of another version, MissingExtraError without the engine,
     OptionError for a device that the engine cannot use here.
     """
     checked = bundle if isinstance(bundle, Bundle) else read_bundle(Path(bundle))
     engines = open_bundle(checked, threads, device)
-    return Captioner(checked, engines.backend, engines.greedy, engines.crowd, threads or _cores())
+    captioner = Captioner(checked, engines.backend, engines.greedy, engines.crowd, threads or _cores())
+    if verify:
+        from ..parity.own import check_itself  # which holds captioners against vectors, and so needs this module
+
+        check_itself(captioner)
+    return captioner
 
 
 def _cores() -> int:

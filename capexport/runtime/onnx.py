@@ -38,7 +38,10 @@ class Model:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=[PROVIDERS[device]])
+            # Its fallback would print to standard output, and load once more what it has just refused.
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=[PROVIDERS[device]], enable_fallback=0
+            )
         except Exception as error:  # the engine's exceptions have no common base of their own
             raise BundleError(f"onnxruntime cannot load {what}: {error}.") from error
         if PROVIDERS[device] not in self._session.get_providers():  # it falls back to the CPU without a word
@@ -55,7 +58,10 @@ class Model:
             )
 
         def run(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
-            return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
+            try:
+                return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
+            except Exception as error:  # as above
+                raise BundleError(f"onnxruntime cannot run {self._what}: {error}.") from error
 
         return run if self._device == "cpu" else bound(self._session, names, self._device)
 

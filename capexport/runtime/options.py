@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 from dataclasses import dataclass
@@ -50,6 +51,9 @@ class DecodingOptions:
     seed: int | None = None
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if field.default is not None and getattr(self, field.name) is None:
+                raise OptionError(f"{field.name} must not be None; leave it out for its default, {field.default!r}.")
         for name in ("top_k", "beams", "captions", "no_repeat_ngram", "min_length", "max_length"):
             _check_whole(name, getattr(self, name), least=1)
         _check_whole("seed", self.seed, least=0)
@@ -59,9 +63,12 @@ class DecodingOptions:
         _check_number("top_p", self.top_p, above=0, most=1)
         for name in ("banned_words", "forced_words"):
             words = getattr(self, name)
-            if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+            listed = isinstance(words, list | tuple | set | frozenset)
+            if not listed or not all(isinstance(word, str) for word in words):
                 raise OptionError(f"{name} must be a list of words, not {words!r}.")
             object.__setattr__(self, name, tuple(dict.fromkeys(words)))
+        if not isinstance(self.prefix, str):
+            raise OptionError(f"prefix must be words separated by spaces, not {self.prefix!r:.80}.")
         self._check_together()
 
     @property
@@ -108,9 +115,9 @@ def _check_number(
         return
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not (math.isfinite(number) and least <= number <= most and number > above):
+    if isinstance(value, str) or not (math.isfinite(number) and least <= number <= most and number > above):
         bounds = [f"from {least}"] * (least > -math.inf) + [f"above {above}"] * (above > -math.inf)
         bounds += [f"up to {most}"] * (most < math.inf)
         raise OptionError(f"{name} must be a number {' and '.join(bounds)}".rstrip() + f", not {value!r}.")

@@ -44,7 +44,7 @@ class Model:
             return self._only_graph({name: detail["index"] for side in sides for name, detail in side.items()}, outputs)
 
         def run(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
-            with self._lock:
+            with self._lock, _refusals(self._what, "run"):
                 given: dict[str, NDArray[Any]] = call(**inputs)
                 return {name: np.array(given[name]) for name in outputs}
 
@@ -60,7 +60,7 @@ class Model:
         given: dict[str, NDArray[Any]] = {}
 
         def run(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
-            with self._lock:
+            with self._lock, _refusals(self._what, "run"):
                 if any(name not in given or given[name].shape != values.shape for name, values in inputs.items()):
                     for name, values in inputs.items():
                         interpreter.resize_tensor_input(places[name], values.shape)
@@ -77,8 +77,8 @@ class Model:
 
 
 @contextlib.contextmanager
-def _refusals(what: str) -> Iterator[None]:
+def _refusals(what: str, verb: str = "load") -> Iterator[None]:
     try:
         yield
-    except (ValueError, RuntimeError) as error:
-        raise BundleError(f"LiteRT cannot load {what}: {error}.") from error
+    except (ValueError, RuntimeError, LookupError, TypeError) as error:
+        raise BundleError(f"LiteRT cannot {verb} {what}: {error}.") from error

@@ -124,19 +124,20 @@ def test_photos_on_the_web(capsys, tiny_bundle, photos, web):
     web.answers |= {"/a.jpg": sends(photos[0].read_bytes()), "/text": sends(b"hello")}
     arguments = ["caption", "--bundle", tiny_bundle.directory]
     local = run(capsys, *arguments, photos[0])
-    assert run(capsys, *arguments, web.url("/a.jpg")) == local
-    assert run(capsys, *arguments, web.url("/a.jpg"), "--stream") == local
-    code, out, err = run(capsys, *arguments, web.url("/gone"), web.url("/a.jpg"), web.url("/text"))
+    assert run(capsys, *arguments, "--private-hosts", web.url("/a.jpg")) == local
+    assert run(capsys, *arguments, "--private-hosts", web.url("/a.jpg"), "--stream") == local
+    code, out, err = run(capsys, *arguments, "--private-hosts", web.url("/gone"), web.url("/a.jpg"), web.url("/text"))
     assert (code, out) == (2, f"{web.url('/a.jpg')}: {local[1]}")
     assert "HTTP 404" in err
     assert f"{web.url('/text')} is not a photo" in err
-    refused(capsys, "HTTP 404", *arguments, web.url("/gone"))
+    refused(capsys, "HTTP 404", *arguments, "--private-hosts", web.url("/gone"))
 
 
 def test_a_photo_on_the_web_is_fetched_once(capsys, tiny_bundle, photos, web, tmp_path):
     web.answers["/a.jpg"] = sends(photos[0].read_bytes())
     pictures = ["--attention", tmp_path / "a.png", "--attention-html", tmp_path / "a.html"]
-    assert run(capsys, "caption", web.url("/a.jpg"), "--bundle", tiny_bundle.directory, *pictures)[0] == 0
+    arguments = ["caption", "--private-hosts", web.url("/a.jpg"), "--bundle", tiny_bundle.directory]
+    assert run(capsys, *arguments, *pictures)[0] == 0
     assert web.requests["/a.jpg"] == 1
 
 

@@ -38,7 +38,7 @@ def good(web, *numbers):
 
 
 def take(data, limit=None, split="train", **options):
-    return load_dataset("conceptual-captions", data, split, limit, **options)
+    return load_dataset("conceptual-captions", data, split, limit, private=True, **options)
 
 
 def numbers(photos):

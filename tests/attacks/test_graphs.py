@@ -1,0 +1,199 @@
+"""Graphs that reach outside, lie about their sizes or call themselves, correctly signed: refused before an engine."""
+
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from onnx import TensorProto, helper
+
+from capexport import BundleError, read_bundle
+from capexport.bundle import write_bundle
+from capexport.structure import check_graph
+from tests.graphfiles import edit_onnx, edit_tflite
+
+VARIANTS = [("onnx", "fp32"), ("ort", "fp32"), ("tflite", "fp32")]
+
+
+def refused(to, data, match):
+    with pytest.raises(BundleError, match=match):
+        check_graph(to, data, "the graph")
+
+
+def large(model):
+    """The model's largest initializer."""
+    return max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+
+
+def external(model):
+    tensor = large(model)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "/etc/passwd"
+
+
+def foreign_operator(model):
+    model.graph.node[0].domain = "org.evil"
+
+
+def foreign_import(model):
+    model.opset_import.append(helper.make_opsetid("org.evil", 1))
+
+
+def recursive_function(model):
+    node = helper.make_node("again", ["x"], ["y"], domain="com.microsoft")
+    model.functions.append(helper.make_function("com.microsoft", "again", ["x"], ["y"], [node], model.opset_import))
+
+
+def nested(model):
+    graph = helper.make_graph([], "innermost", [], [])
+    for _ in range(20):
+        graph = helper.make_graph([helper.make_node("If", ["c"], ["y"], then_branch=graph)], "outer", [], [])
+    model.graph.node.append(graph.node[0])
+
+
+def node_within_a_loop(model):
+    body = helper.make_graph([helper.make_node("Steal", ["x"], ["y"], domain="org.evil")], "body", [], [])
+    model.graph.node.append(helper.make_node("Loop", ["", ""], ["z"], body=body))
+
+
+ONNX = {
+    "external data": (external, "in other files"),
+    "a location without a file": (lambda m: setattr(large(m), "data_location", 1), "in other files"),
+    "a foreign operator": (foreign_operator, "foreign domain 'org.evil'"),
+    "a foreign domain imported": (foreign_import, "foreign domain"),
+    "a foreign operator in a loop": (node_within_a_loop, "foreign domain"),
+    "a function that calls itself": (recursive_function, "functions of its own"),
+    "graphs in graphs": (nested, "nested more than"),
+    "an operator that names a file": (lambda m: setattr(m.graph.node[0], "op_type", "EPContext"), "other files"),
+    "more elements than bytes": (lambda m: large(m).dims.__setitem__(0, 10**6), "bytes, which is not"),
+    "a giant tensor": (lambda m: large(m).dims.extend([2**40]), "larger than 2 GiB"),
+    "dimensions whose product overflows": (lambda m: large(m).dims.extend([2**33, 2**33]), "larger than 2 GiB"),
+    "a zero that hides giants": (lambda m: large(m).dims.extend([0, 2**62]), "larger than 2 GiB"),
+    "a dimension below zero": (lambda m: large(m).dims.__setitem__(0, -1), "impossible dimensions"),
+    "a type that there is not": (lambda m: setattr(large(m), "data_type", 99), "unknown type"),
+    "a tensor of text": (lambda m: m.graph.initializer.append(helper.make_tensor("t", 8, [1], [b"x"])), "text"),
+    "a giant input": (
+        lambda m: m.graph.input.append(helper.make_tensor_value_info("i", 1, [2**20, 2**20])),
+        "larger than 2 GiB",
+    ),
+    "a sparse tensor": (lambda m: m.graph.sparse_initializer.add(), "sparse"),
+    "code for training": (lambda m: m.training_info.add(), "training"),
+    "no graph": (lambda m: m.ClearField("graph"), "no graph"),
+}
+
+
+@pytest.mark.parametrize("name", ONNX)
+def test_onnx(name, tiny_bundles):
+    change, match = ONNX[name]
+    refused("onnx", edit_onnx(tiny_bundles["onnx", "fp32"].graph("decoder"), change), match)
+
+
+def test_onnx_with_two_graphs_of_which_one_is_shown(tiny_bundles):
+    """Readers of protobuf merge the two."""
+    data = tiny_bundles["onnx", "fp32"].graph("decoder")
+    hidden = onnx.ModelProto(graph=onnx.GraphProto(node=[helper.make_node("Relu", ["a"], ["b"])]))
+    refused("onnx", data + hidden.SerializeToString(), "twice")
+
+
+@pytest.mark.parametrize("data", [b"", b"\x3a", b"\xff" * 40, b"\x3a\xff\xff\xff\xff\x0f", b"\x0a\x00" * 500_000])
+def test_bytes_that_are_no_onnx(data):
+    refused("onnx", data, "cut off|format|no graph|no number|fields|unknown")
+
+
+def custom(model, name="Evil"):
+    model.operatorCodes[0].builtinCode = model.operatorCodes[0].deprecatedBuiltinCode = 32
+    model.operatorCodes[0].customCode = name
+
+
+def calls_itself(model):
+    options = schema.WhileOptionsT()
+    options.condSubgraphIndex = options.bodySubgraphIndex = 0
+    operator = model.subgraphs[0].operators[0]
+    operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.WhileOptions, options
+
+
+def first_constant(model):
+    return next(t for t in model.subgraphs[0].tensors if model.buffers[t.buffer].data is not None)
+
+
+def with_scales(model, count):
+    tensor = first_constant(model)
+    tensor.quantization = schema.QuantizationParametersT()
+    tensor.quantization.scale, tensor.quantization.zeroPoint = [1.0] * count, [0] * count
+
+
+def in_other_order(model):
+    model.subgraphs[0].operators.reverse()
+
+
+TFLITE = {
+    "a custom operator": (custom, "not built in: 'Evil'"),
+    "a Flex operator": (lambda m: custom(m, "FlexReadFile"), "not built in: 'FlexReadFile'"),
+    "a delegate": (lambda m: setattr(m.operatorCodes[0], "builtinCode", 51), "not built in"),
+    "a graph that calls itself": (calls_itself, "calls itself"),
+    "data behind the tables": (lambda m: setattr(m.buffers[1], "offset", 10), "behind the end"),
+    "more elements than bytes": (lambda m: setattr(first_constant(m), "shape", [7, 11, 13]), "not the"),
+    "a giant tensor": (lambda m: setattr(m.subgraphs[0].tensors[0], "shape", [2**30, 2**30, 2**30]), "2 GiB"),
+    "a dimension below zero": (lambda m: setattr(m.subgraphs[0].tensors[0], "shape", [-5]), "impossible"),
+    "a tensor of text": (lambda m: setattr(m.subgraphs[0].tensors[0], "type", 5), "type that is not taken"),
+    "a buffer that is not there": (lambda m: setattr(m.subgraphs[0].tensors[0], "buffer", 10**6), "does not have"),
+    "an operator that is not there": (lambda m: setattr(m.subgraphs[0].operators[0], "opcodeIndex", 99), "not have"),
+    "an input that is not there": (lambda m: setattr(m.subgraphs[0], "inputs", [10**6]), "does not have"),
+    "reading what is not computed": (in_other_order, "not computed yet"),
+    "more scales than channels": (lambda m: with_scales(m, 4099), "scales"),
+    "a signature of no graph": (lambda m: setattr(m.signatureDefs[0], "subgraphIndex", 8), "does not have"),
+}
+
+
+@pytest.mark.parametrize("name", TFLITE)
+def test_tflite(name, tiny_bundles):
+    change, match = TFLITE[name]
+    refused("tflite", edit_tflite(tiny_bundles["tflite", "fp32"].graph("decoder"), change), match)
+
+
+@pytest.mark.parametrize(("to", "recipe"), VARIANTS)
+def test_every_cut_is_refused(to, recipe, tiny_bundles):
+    data = tiny_bundles[to, recipe].graph("decoder")
+    check_graph(to, data, "the graph")
+    for end in np.random.default_rng(0).integers(0, len(data), 60):
+        refused(to, data[:end], "refused")
+
+
+@pytest.mark.parametrize("to", ["onnx", "ort", "tflite"])
+def test_another_formats_file_is_refused(to, tiny_bundles):
+    for other in VARIANTS:
+        if other[0] != to:
+            refused(to, tiny_bundles[other].graph("encoder"), "refused")
+
+
+def test_ort_with_an_edge_to_nowhere_or_data_elsewhere(tiny_bundles):
+    from ort_flatbuffers_py.fbs import InferenceSession
+
+    data = bytearray(tiny_bundles["ort", "fp32"].graph("decoder"))
+    graph = InferenceSession.InferenceSession.GetRootAs(data, 0).Model().Graph()
+    edges = next(graph.NodeEdges(k) for k in range(graph.NodeEdgesLength()) if graph.NodeEdges(k).InputEdgesLength())
+    place = edges.InputEdges(0)._tab.Pos
+    data[place : place + 4] = (10**6).to_bytes(4, "little")
+    refused("ort", bytes(data), "an edge leads to a node")
+
+
+def test_a_bundle_is_refused_as_it_is_read(tiny_bundles, tmp_path):
+    bundle = tiny_bundles["onnx", "fp32"]
+    files = {**bundle.files, "decoder.onnx": edit_onnx(bundle.graph("decoder"), external)}
+    with pytest.raises(BundleError, match=r"decoder\.onnx is refused: its tensors are in other files"):
+        write_bundle(tmp_path / "hostile", bundle.manifest, files)
+    assert not (tmp_path / "hostile").exists()
+    assert read_bundle(bundle.directory)
+
+
+def test_readers_load_neither_onnx_nor_an_engine():
+
+    code = (
+        "import capexport.structure.onnx, capexport.structure.ort, capexport.structure.tflite, sys; print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"onnx", "onnxruntime", "flatbuffers", "tensorflow", "ai_edge_litert"} & set(done.stdout.split())

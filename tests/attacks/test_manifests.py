@@ -1,0 +1,161 @@
+"""Manifests, vocabularies and odd files of a bundle, correctly signed where that is possible."""
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+
+import pytest
+
+from capexport import BundleError, read_bundle
+from capexport.errors import printable
+from capexport.manifest import parse_manifest
+
+ODD_WORDS = [
+    "\x1b[2J",
+    "\x1b]0;title\x07",
+    "a\rb",
+    "a\u2028b",
+    "\u202egnp.exe",
+    "\x00",
+    "two words",
+    "\u2066x",
+    "\x9b31m",
+]
+
+
+@pytest.fixture
+def copy(tiny_bundle, tmp_path):
+    target = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle.directory, target)
+    return target
+
+
+def edit(bundle, change):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    change(manifest)
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+def sign(bundle, name, data):
+    (bundle / name).write_bytes(data)
+    entry = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    edit(bundle, lambda manifest: manifest["files"].update({name: entry}))
+
+
+def refused(bundle, match):
+    with pytest.raises(BundleError, match=match) as caught:
+        read_bundle(bundle)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("word", ODD_WORDS)
+def test_words_that_steer_a_terminal(copy, tiny_bundle, word):
+    words = list(tiny_bundle.vocabulary.words)
+    words[10] = word
+    sign(copy, "vocabulary.txt", "".join(f"{one}\n" for one in words).encode())
+    refused(copy, "unusable vocabulary")
+
+
+def test_words_that_are_not_utf8(copy, tiny_bundle):
+    sign(copy, "vocabulary.txt", tiny_bundle.files["vocabulary.txt"].replace(b"word7", b"w\xff\xfe7"))
+    refused(copy, "unusable vocabulary")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(source_sha256="\x1b[31mred"),
+        lambda m: m["made_with"].update({"\x1b]0;x\x07": "1"}),
+        lambda m: m["made_with"].update(capexport="x" * 5000),
+        lambda m: m["gate"].append({"name": "a\nb", "found": "1", "allowed": "", "holds": True}),
+        lambda m: m["graphs"]["encoder"]["inputs"][0].update(name="\x1b[2J"),
+    ],
+)
+def test_texts_that_steer_a_terminal(copy, change):
+    edit(copy, change)
+    refused(copy, "printed")
+
+
+SIZES = [
+    *(
+        ("shape", name, size)
+        for name in ("layers", "heads", "key_dim", "vocabulary", "max_length")
+        for size in (0, 2**39)
+    ),
+    ("shape", "feature_map", [2**39, 2**39]),
+    ("shape", "feature_map", [0, 7]),
+    ("preprocessing", "size", [2**39, 2**39]),
+    ("preprocessing", "size", [0, 64]),
+    ("preprocessing", "size", [65, 64]),
+]
+
+
+@pytest.mark.parametrize(("part", "name", "size"), SIZES)
+def test_sizes_whose_product_overflows(copy, part, name, size):
+    edit(copy, lambda manifest: manifest[part].update({name: size}))
+    refused(copy, "impossible|vocabulary|other inputs|another type or shape")
+
+
+@pytest.mark.parametrize("shape", [["S", 2, "P", 16], ["B", 2, 2**39, 16], ["B", 2, "T", 16], ["B"], ["B", 3, "P", 16]])
+def test_a_cache_of_another_shape(copy, shape):
+    def change(manifest):
+        cache = next(t for t in manifest["graphs"]["decoder"]["inputs"] if t["name"] == "self_keys_0")
+        cache["shape"] = shape
+
+    edit(copy, change)
+    refused(copy, "another type or shape|more than")
+
+
+def test_an_unknown_resizer(copy):
+    edit(copy, lambda manifest: manifest["preprocessing"].update(resize="os.system"))
+    refused(copy, "resized in an unknown way")
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity", "-0.0", "1" + "0" * 5000, "1.5", "-1", "2e0"])
+def test_numbers_that_are_none_for_a_manifest(copy, number):
+    text = (copy / "manifest.json").read_text().replace('"layers": 2', f'"layers": {number}')
+    (copy / "manifest.json").write_text(text)
+    refused(copy, r"manifest")
+
+
+@pytest.mark.parametrize("text", ['{"a":' * 50_000, '{"schema": 2, "shape": ' + "[" * 50_000])
+def test_deep_nesting(text):
+    with pytest.raises(BundleError, match="not JSON"):
+        parse_manifest(text.encode())
+
+
+def test_a_socket_and_a_device_in_place_of_a_file(copy, monkeypatch):
+    (copy / "decoder.onnx").unlink()
+    monkeypatch.chdir(copy)  # a socket's path may not be long
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("decoder.onnx")
+        refused(copy, "cannot be read|not a plain file")
+    (copy / "decoder.onnx").unlink()
+    try:
+        os.mknod("decoder.onnx", 0o600 | 0o020000, os.makedev(1, 5))  # /dev/zero, which has no end
+    except PermissionError:
+        pytest.skip("devices can be made by root alone")
+    refused(copy, "not a plain file|cannot be read")
+
+
+def test_a_folder_in_place_of_a_file(copy):
+    (copy / "decoder.onnx").unlink()
+    (copy / "decoder.onnx").mkdir()
+    refused(copy, "cannot be read|not a plain file")
+
+
+def test_a_hard_link_gives_nothing_but_its_bytes(copy, tmp_path):
+    """It cannot be told from a file, and need not be: its bytes must have the hash, and are never written to."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    (copy / "decoder.onnx").unlink()
+    os.link(secret, copy / "decoder.onnx")
+    refused(copy, r"decoder\.onnx is damaged")
+    assert secret.read_bytes() == b"secret"
+
+
+def test_names_of_photos_are_printed_with_escapes():
+    assert printable("a\x1b[2Jb\n\u202e") == "a\\x1b[2Jb\\n\\u202e"
+    assert printable("Käse 写真.jpg") == "Käse 写真.jpg"

@@ -1,0 +1,103 @@
+"""Source captioners with code in place of weights, or a config made to do harm: nothing is unpickled."""
+
+import json
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import capexport
+from capexport import CapexportError
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch evil-was-here",)
+
+
+def keras_file(path, **options):
+    """A whole model of Keras with a Lambda layer, whose code is part of the file."""
+    import tf_keras
+
+    model = tf_keras.Sequential([tf_keras.Input((1,)), tf_keras.layers.Lambda(lambda x: x + 1)])
+    model.save(path, **options)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def source(tiny_source, tmp_path, monkeypatch):
+    shutil.copytree(tiny_source, tmp_path / "source")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "source"
+
+
+def refused(source, match):
+    with pytest.raises(CapexportError, match=match):
+        capexport.load_captioner(source)
+    assert not (source.parent / "evil-was-here").exists()
+
+
+def test_a_pickle(source):
+    (source / "weights.safetensors").write_bytes(pickle.dumps(Evil()))
+    refused(source, "cannot be read")
+
+
+def test_arrays_that_are_pickles(source):
+    np.save(source / "weights.npy", np.array([Evil()], dtype=object), allow_pickle=True)
+    (source / "weights.npy").rename(source / "weights.safetensors")
+    refused(source, "cannot be read")
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.keras"])
+def test_a_whole_model_of_keras(source, name, tmp_path):
+    (source / "weights.safetensors").write_bytes(keras_file(tmp_path / name))
+    refused(source, "cannot be read")
+    (source / "weights.safetensors").rename(source / name)
+    refused(source, "cannot be read")
+
+
+@pytest.mark.parametrize("backbone", ["load_model", "__builtins__", "Lambda", "os.system", "mobilenet_v3", "", 7])
+def test_a_backbone_that_is_none(source, backbone):
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"backbone": backbone}))
+    refused(source, r"backbone|config|\w+")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"units": 2**40},
+        {"vocabulary_size": 10**30},
+        {"image_size": [2**31, 2**31]},
+        {"max_length": True},
+        {"num_layers": -1},
+        {"image_size": 7},
+        {"lambda": "lambda x: x"},
+    ],
+)
+def test_a_config_with_absurd_sizes(source, change):
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | change))
+    refused(source, "config|sizes")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "NaN", "[]", '"config"', "\x00"])
+def test_text_that_is_no_config(source, text):
+    (source / "config.json").write_text(text)
+    refused(source, "config")
+
+
+def test_weights_that_lie_about_themselves(source):
+    path = source / "weights.safetensors"
+    data = path.read_bytes()
+    path.write_bytes((2**60).to_bytes(8, "little") + data[8:])
+    refused(source, "cannot be read")
+    arrays = safetensors.numpy.load(data)
+    name = max(arrays, key=lambda one: arrays[one].size)
+    path.write_bytes(safetensors.numpy.save(arrays | {name: arrays[name].ravel()[:-1]}))
+    refused(source, "shape")
+    path.write_bytes(safetensors.numpy.save(arrays | {"__class__": np.zeros(3, np.float32)}))
+    refused(source, "do not fit")
