@@ -58,7 +58,7 @@ def run(parsed: argparse.Namespace, options: DecodingOptions) -> int:
         force=parsed.force,
     )
     total = what.check()  # before anything is loaded, or even converted
-    captioner = load(parsed.bundle or default_bundle(), threads=parsed.threads)
+    captioner = load(parsed.bundle or default_bundle(), threads=parsed.threads, verify=parsed.verify)
     with _progress(total) as show:
         tally = caption_folder(captioner, what, options, show)
     failed = f", {tally.failed:,} of them could not be read" if tally.failed else ""
