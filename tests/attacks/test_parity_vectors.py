@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import capexport
 from capexport import BundleError
 from capexport.bundle import write_bundle
 from capexport.cli.main import main
