@@ -140,5 +140,5 @@ def test_a_batch_and_a_signature_that_is_not_there_are_refused(tiny_bundles):
     for signature in (None, "translate"):
         with pytest.raises(BundleError, match="cannot load the fused model"):
             model.runner(OUTPUTS, signature)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(BundleError, match="cannot run the fused model"):
         model.runner(OUTPUTS, "caption")({"image": np.zeros((2, 64, 64, 3), np.uint8)})
