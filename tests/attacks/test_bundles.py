@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,25 +9,7 @@ from hypothesis import strategies as st
 
 from capexport import BundleError, VocabularyError, read_bundle
 from capexport.manifest import parse_manifest
-
-
-@pytest.fixture
-def copy(tiny_bundle, tmp_path):
-    target = tmp_path / "bundle"
-    shutil.copytree(tiny_bundle.directory, target)
-    return target
-
-
-def edit(bundle, change):
-    path = bundle / "manifest.json"
-    manifest = json.loads(path.read_text())
-    change(manifest)
-    path.write_text(json.dumps(manifest))
-
-
-def refused(bundle, match):
-    with pytest.raises(BundleError, match=match):
-        read_bundle(bundle)
+from tests.attacks.bundles import edit, refused
 
 
 def test_the_copy_itself_is_fine(copy, tiny_bundle):

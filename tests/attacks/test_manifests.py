@@ -1,16 +1,15 @@
 """Manifests, vocabularies and odd files of a bundle, correctly signed where that is possible."""
 
 import hashlib
-import json
 import os
-import shutil
 import socket
 
 import pytest
 
-from capexport import BundleError, read_bundle
+from capexport import BundleError
 from capexport.errors import printable
 from capexport.manifest import parse_manifest
+from tests.attacks.bundles import edit, refused
 
 ODD_WORDS = [
     "\x1b[2J",
@@ -25,29 +24,10 @@ ODD_WORDS = [
 ]
 
 
-@pytest.fixture
-def copy(tiny_bundle, tmp_path):
-    target = tmp_path / "bundle"
-    shutil.copytree(tiny_bundle.directory, target)
-    return target
-
-
-def edit(bundle, change):
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    change(manifest)
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
-
-
 def sign(bundle, name, data):
     (bundle / name).write_bytes(data)
     entry = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     edit(bundle, lambda manifest: manifest["files"].update({name: entry}))
-
-
-def refused(bundle, match):
-    with pytest.raises(BundleError, match=match) as caught:
-        read_bundle(bundle)
-    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("word", ODD_WORDS)
