@@ -9,7 +9,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from .base import Peer, Pixels, SplitPeer, Task, greedy
+from . import without_cache
+from .base import Pixels, SplitPeer, Task, greedy
 
 
 def opened(path: Path, threads: int) -> onnxruntime.InferenceSession:
@@ -20,40 +21,21 @@ def opened(path: Path, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-class Whole(Peer):
-    """One graph, image and prefix to logits: the photo is encoded at every step."""
+class _Opens:
+    suffix = ".onnx"
 
-    def load(self, folder: Path, threads: int) -> None:
-        self._task = Task.read(folder)
-        self._session = opened(folder / "whole.onnx", threads)
-
-    def caption(self, pixels: Pixels) -> list[int]:
-        image = pixels[np.newaxis].astype(np.float32)
-
-        def step(said: list[int]) -> int:
-            [logits] = self._session.run(["logits"], {"image": image, "tokens": np.array([said], np.int64)})
-            return int(logits[0, -1].argmax())
-
-        return greedy(step, self._task)
+    @staticmethod
+    def open(path: Path, threads: int) -> without_cache.Run:
+        session = opened(path, threads)
+        return lambda inputs: session.run(None, dict(inputs))[0]
 
 
-class Split(SplitPeer):
-    """An encoder, and a decoder that takes the whole prefix at every step."""
+class Whole(_Opens, without_cache.Whole):
+    """The captioner as one graph."""
 
-    def load(self, folder: Path, threads: int) -> None:
-        self._task = Task.read(folder)
-        self._encoder = opened(folder / "encoder.onnx", threads)
-        self._decoder = opened(folder / "decoder.onnx", threads)
 
-    def encode(self, pixels: Pixels) -> NDArray[np.float32]:
-        return self._encoder.run(["features"], {"image": pixels[np.newaxis].astype(np.float32)})[0]
-
-    def decode(self, features: NDArray[np.float32]) -> list[int]:
-        def step(said: list[int]) -> int:
-            [logits] = self._decoder.run(["logits"], {"features": features, "tokens": np.array([said], np.int64)})
-            return int(logits[0, -1].argmax())
-
-        return greedy(step, self._task)
+class Split(_Opens, without_cache.Split):
+    """The encoder and the decoder."""
 
 
 class CrossAnew(SplitPeer):
