@@ -34,7 +34,8 @@ clean:
 # What the page of `capexport web` runs on; without npm the tests that need it say so and are skipped.
 node_modules/.ready: capexport/web/package.json
 	@if command -v npm > /dev/null; then \
-	    npm install --silent --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --prefix . $(RUNTIME) && \
+	    npm install --silent --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --prefix . \
+	        --fetch-timeout=30000 --fetch-retries=1 $(RUNTIME) && \
 	    touch $@ || echo "$(RUNTIME) cannot be installed here."; \
 	else echo "npm is not here; the tests of onnxruntime-web are skipped."; fi
 
