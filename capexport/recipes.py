@@ -51,6 +51,9 @@ class Precision(Enum):
     STATIC = "int8, a scale per channel; activations in int8 on scales found on calibration photos"
 
 
+INT8 = frozenset({Precision.STORED, Precision.DYNAMIC, Precision.STATIC})  # of weights
+
+
 @dataclass(frozen=True)
 class Step:
     """A step down in precision, taken by as many of a graph's layers as its budget allows.
@@ -97,7 +100,7 @@ FORMATS = {
 
 SAME_WORDS = (Step(Precision.HALF, budget=0.0005, worthwhile=0.0),)
 HALF = (Step(Precision.HALF, budget=0.002, worthwhile=0.0),)
-STORED = (*HALF, Step(Precision.STORED, budget=0.012))
+STORED = (*HALF, Step(Precision.STORED, budget=0.0058))
 DYNAMIC = (*HALF, Step(Precision.DYNAMIC, budget=0.01))
 
 RECIPES = {
@@ -137,7 +140,7 @@ RECIPES = {
         ),
         Recipe(
             "int8",
-            (*STORED, Step(Precision.STATIC, budget=0.012)),
+            (*HALF, Step(Precision.STORED, budget=0.0085), Step(Precision.STATIC, budget=0.012)),
             (*DYNAMIC, Step(Precision.STATIC, budget=0.015)),
             "hardware that multiplies in int8",
             ("onnx", "ort", "tflite"),

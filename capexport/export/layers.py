@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -15,13 +15,13 @@ from ..manifest import Graph
 from ..recipes import Precision
 from ..runtime.backend import Runner
 from ..vocabulary import Vocabulary
+from .compensation import Correlating, Correlations, windows
 from .graphs import Dialect
 
 Ranges = Mapping[str, "Range"]  # of activations, by the name of their tensor
 Precisions = Mapping[str, Precision]  # of layers, by what the format calls their node
 
 LEAST = 0.03  # the smallest scale of a channel beside the largest; a channel that was always 0 may not stay so
-LEVELS = 127  # of int8 weights, either side of zero
 SHARED = 0.75  # the exponent of a source's scales where the weights are rounded along with it
 UNEVEN = 0.2  # a result whose channels would be rounded with no less than this share of the noise is not divided
 HEADROOM = 1.25  # for values beyond those that were seen
@@ -81,10 +81,16 @@ class Range:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a graph's activations were in use: their least and largest values, and how many there are in one row."""
+    """What a graph's activations were in use.
 
-    ranges: Ranges
-    elements: Mapping[str, int]
+    ranges        their least and largest values
+    elements      how many there are in one row
+    correlations  how layers' inputs go together
+    """
+
+    ranges: Ranges = field(default_factory=dict)
+    elements: Mapping[str, int] = field(default_factory=dict)
+    correlations: Correlations = field(default_factory=Correlations)
 
 
 class Format(Protocol):
@@ -102,8 +108,8 @@ class Format(Protocol):
     def observe(self, model: bytes, outputs: Sequence[str], use: Callable[[Runner], object]) -> Observation:
         """Watch each layer's source and result while `use` runs the graph, for its outputs, as often as it likes."""
 
-    def lower(self, model: bytes, precisions: Precisions, ranges: Ranges) -> bytes:
-        """An exported model with its layers in these precisions, else in float; ranges are needed for STATIC ones."""
+    def lower(self, model: bytes, precisions: Precisions, observation: Observation) -> bytes:
+        """An exported model with its layers in these precisions, else in float; for int8 it must have been observed."""
 
     def finish(self, model: bytes) -> bytes:
         """A lowered model with names that do not depend on the process that made it."""
@@ -136,6 +142,7 @@ class Observer:
     def __init__(self) -> None:
         self._ranges: dict[str, Range] = {}
         self._elements: dict[str, int] = {}
+        self._correlating = Correlating()
 
     def see(self, name: str, values: NDArray[np.float32], axis: int, rows: int) -> None:
         """An activation of so many rows (photos or tokens), its channels on the axis."""
@@ -143,9 +150,20 @@ class Observer:
         self._ranges[name] = self._ranges[name].joined(seen) if name in self._ranges else seen
         self._elements[name] = values.size // rows
 
+    def correlate(self, layer: Layer, source: NDArray[np.float32]) -> None:
+        """What a layer reads: (R, C) or (B, height, width, C), of which one photo will do.
+
+        Kernels of more than one place are left out, but for depthwise ones: theirs are too many inputs.
+        """
+        if layer.kind == "depthwise":
+            self._correlating.see(layer.node, windows(source[0], layer.weights // layer.columns))
+        elif layer.weights == layer.columns * source.shape[-1]:
+            some = source if source.ndim == 2 else source[:1]
+            self._correlating.see(layer.node, some.reshape(-1, source.shape[-1]))
+
     def observation(self) -> Observation:
         """What was seen so far."""
-        return Observation(self._ranges, self._elements)
+        return Observation(self._ranges, self._elements, self._correlating.correlations())
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ..errors import BundleError
 from ..image import Pixels
 from ..manifest import Graph
 from ..parity.vectors import ParityVector
-from ..recipes import Precision, Step
+from ..recipes import INT8, Precision, Step
 from ..runtime.backend import GraphBackend, Runner, Tensors
 from ..runtime.engines import open_graph
 from .layers import Format, Layer, Observation, Precisions
@@ -120,8 +120,8 @@ class Lowering:
         return [tensor.name for tensor in self.graph.outputs]
 
     def _lowered(self, precisions: Precisions) -> bytes:
-        ranges = self._observation.ranges if Precision.STATIC in precisions.values() else {}
-        return self._format.lower(self._model, precisions, ranges)
+        observation = self._observation if INT8.intersection(precisions.values()) else Observation()
+        return self._format.lower(self._model, precisions, observation)
 
     def _trial(self, precisions: Precisions) -> list[Outputs]:
         try:

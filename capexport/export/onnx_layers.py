@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from ..recipes import Precision
 from ..runtime.backend import Runner, Tensors
 from ..runtime.onnx import Model
-from .layers import LEVELS, Layer, Observation, Observer, Precisions, Ranges, Rounding, layer_name, least_scales
+from .compensation import LEVELS
+from .layers import Layer, Observation, Observer, Precisions, Rounding, layer_name, least_scales
 
 CONTRIB = "com.microsoft"  # the domain of onnxruntime's own operators
-BLOCK = 64  # of MatMulNBits; error and speed hardly depend on it, small blocks are larger files
+BLOCK = 128  # of MatMulNBits; error and speed hardly depend on it, small blocks are larger files
 ACTIVATIONS = ("Relu", "Clip")  # engines compute them along with the convolution before them
 
 
@@ -32,7 +33,8 @@ def layers(model: bytes) -> list[Layer]:
 
 def observe(model: bytes, outputs: Sequence[str], use: Callable[[Runner], object]) -> Observation:
     """Watch each layer's source and result while `use` runs the graph."""
-    watched = sorted({name for layer in layers(model) for name in (layer.source, layer.result)})
+    seen = layers(model)
+    watched = sorted({name for layer in seen for name in (layer.source, layer.result)})
     loaded = onnx.load_from_string(model)
     more = set(watched) - {value.name for value in loaded.graph.output}
     loaded.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in sorted(more))
@@ -44,13 +46,16 @@ def observe(model: bytes, outputs: Sequence[str], use: Callable[[Runner], object
         for name in watched:
             axis = 1 if given[name].ndim == 4 else -1  # (B, C, h, w) or (R, C)
             observer.see(name, given[name], axis, rows=len(next(iter(inputs.values()))))
+        for layer in seen:
+            source = given[layer.source]
+            observer.correlate(layer, np.moveaxis(source, 1, -1) if source.ndim == 4 else source)
         return {name: given[name] for name in outputs}  # those watched are a hundred times as large
 
     use(observed)
     return observer.observation()
 
 
-def lower(model: bytes, precisions: Precisions, ranges: Ranges) -> bytes:
+def lower(model: bytes, precisions: Precisions, observation: Observation) -> bytes:
     """An exported model with its layers in these precisions.
 
     Products in DYNAMIC precision quantise activations in blocks of each row, so that a row's result does not depend on
@@ -58,7 +63,7 @@ def lower(model: bytes, precisions: Precisions, ranges: Ranges) -> bytes:
     convolutions have no such operator, and are STORED.
     """
     loaded = onnx.load_from_string(model)
-    rewriting = _Rewriting(loaded.graph, ranges)
+    rewriting = _Rewriting(loaded.graph, observation)
     for layer in layers(model):
         rewriting.lower(layer, precisions.get(layer.node, Precision.FLOAT))
     rewriting.sort()
@@ -85,9 +90,9 @@ def _layer(graph: onnx.GraphProto, node: onnx.NodeProto, weights: list[int]) -> 
 class _Rewriting:
     """Changes layers of a graph in place, one after the other."""
 
-    def __init__(self, graph: onnx.GraphProto, ranges: Ranges) -> None:
+    def __init__(self, graph: onnx.GraphProto, observation: Observation) -> None:
         self._graph = graph
-        self._ranges = ranges
+        self._ranges, self._correlations = observation.ranges, observation.correlations
         self._nodes = {node.name: node for node in graph.node}
         self._weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
         self._rounded: set[str] = set()  # sources of calibrated layers
@@ -97,7 +102,7 @@ class _Rewriting:
         if precision is Precision.HALF:
             node.input[1] = self._half(node.input[1])
         elif precision is Precision.DYNAMIC and layer.kind == "matmul":
-            self._multiply_in_int8(node)
+            self._multiply_in_int8(layer, node)
         elif precision in (Precision.STORED, Precision.DYNAMIC):
             node.input[1] = self._stored(layer, node.input[1])
         elif precision is Precision.STATIC:
@@ -122,22 +127,24 @@ class _Rewriting:
 
     def _stored(self, layer: Layer, name: str) -> str:
         """Weights in int8, which engines make float once, when they load the graph."""
-        levels, scales = _int8(layer, self._weights[name])
+        levels, scales = self._int8(layer, self._weights[name])
         stored, scale = self._constants(name, int8=levels, scales=scales)
         return self._node("Mul", [self._node("Cast", [stored], to=onnx.TensorProto.FLOAT), scale])
 
-    def _multiply_in_int8(self, node: onnx.NodeProto) -> None:
+    def _multiply_in_int8(self, layer: Layer, node: onnx.NodeProto) -> None:
         """A product by weight (K, N) with a scale per column and block of K, as onnxruntime's MatMulNBits wants it."""
         name = node.input[1]
         weight = self._weights[name]
         inner, outer = weight.shape
         blocks = -(-inner // BLOCK)
-        padded = np.zeros((blocks * BLOCK, outer), np.float32)
-        padded[:inner] = weight
-        grouped = padded.T.reshape(outer, blocks, BLOCK)
-        scales = np.maximum(np.abs(grouped).max(axis=2), 1e-12) / 127  # (N, blocks)
-        levels = np.round(grouped / scales[..., np.newaxis]) + 128  # unsigned, zero at 128
-        constants = self._constants(name, uint8=levels.astype(np.uint8), scales=scales.astype(np.float32))
+        padded = np.zeros((outer, blocks * BLOCK), np.float32)
+        padded[:, :inner] = weight.T
+        largest = np.abs(padded).reshape(outer, blocks, BLOCK).max(axis=2)
+        scales = (np.maximum(largest, 1e-12) / LEVELS).astype(np.float32)  # (N, blocks)
+        rows, steps = np.ascontiguousarray(weight.T), np.repeat(scales, BLOCK, axis=1)[:, :inner]
+        padded[:, :inner] = self._correlations.levels(layer.node, rows, steps)
+        unsigned = (padded + 128).astype(np.uint8).reshape(outer, blocks, BLOCK)
+        constants = self._constants(name, uint8=unsigned, scales=scales)
         node.CopyFrom(
             onnx.helper.make_node(
                 "MatMulNBits",
@@ -160,7 +167,7 @@ class _Rewriting:
         step = _steps(self._ranges[layer.source].extremes(source))[0]
         weights = self._weights[name] * _along(layer, "in", source) / _along(layer, "out", result)
         bias = self._weights[node.input[2]] / result if len(node.input) > 2 else np.zeros(1, np.float32)
-        levels, scales = _int8(layer, weights, least_scales(bias, float(step)))
+        levels, scales = self._int8(layer, weights, least_scales(bias, float(step)), source)
         scales = scales.reshape(-1)
         node.input[0] = self._rounded_source(layer, source)
         parts = self._constants(name, int8=levels, scales=scales, zeros=np.zeros_like(scales, np.int8))
@@ -170,6 +177,22 @@ class _Rewriting:
             parts = self._constants(node.input[2], int32=whole, scales=scales * step)
             node.input[2] = self._node("DequantizeLinear", parts, axis=0)
         self._round_result(layer, result)
+
+    def _int8(
+        self,
+        layer: Layer,
+        weights: NDArray[np.float32],
+        least: NDArray[np.float32] | float = 0.0,
+        divisors: NDArray[np.float32] | None = None,
+    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """The weights' levels, and a scale per output channel in a shape by which both can be multiplied."""
+        channels = np.moveaxis(weights, _channels(layer), 0)
+        rows = np.ascontiguousarray(channels.reshape(len(channels), -1))
+        scales = np.maximum(np.maximum(np.abs(rows).max(axis=1), 1e-12) / LEVELS, least).astype(np.float32)
+        levels = self._correlations.levels(layer.node, rows, scales[:, np.newaxis], divisors)
+        others = tuple(axis for axis in range(weights.ndim) if axis != _channels(layer))
+        levels = np.moveaxis(levels.reshape(channels.shape), 0, _channels(layer))
+        return levels.astype(np.int8), np.expand_dims(scales, others)
 
     def _rounded_source(self, layer: Layer, scales: NDArray[np.float32]) -> str:
         """The layer's source divided by its channels' scales and rounded, once for all layers that read it so."""
@@ -224,16 +247,6 @@ def _along(layer: Layer, side: str, scales: NDArray[np.float32]) -> NDArray[np.f
     """Scales of channels in or out, in a shape by which the weights can be multiplied; depthwise they are the same."""
     shape = {("matmul", "in"): (-1, 1), ("matmul", "out"): (1, -1), ("conv", "in"): (1, -1, 1, 1)}
     return scales.reshape(shape.get((layer.kind, side), (-1, 1, 1, 1)))
-
-
-def _int8(
-    layer: Layer, weights: NDArray[np.float32], least: NDArray[np.float32] | float = 0.0
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """The weights' levels, and a scale per output channel in a shape by which both can be multiplied."""
-    others = tuple(axis for axis in range(weights.ndim) if axis != _channels(layer))
-    scales = np.maximum(np.abs(weights).max(axis=others), 1e-12) / LEVELS
-    scales = np.expand_dims(np.maximum(scales, least), others).astype(np.float32)
-    return np.round(weights / scales).astype(np.int8), scales
 
 
 def _steps(extremes: tuple[float, float]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -17,10 +17,10 @@ from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
 from numpy.typing import NDArray
 
 from ..quiet import silenced_stderr
-from ..recipes import Precision
+from ..recipes import INT8, Precision
 from ..runtime.backend import Runner, Tensors
 from .graphs import TFLITE as DIALECT
-from .layers import Layer, Observation, Observer, Precisions, Ranges, layer_name
+from .layers import Layer, Observation, Observer, Precisions, layer_name
 from .layers import as_it_is as write
 from .layers import no_companions as companions
 from .tflite_finish import finish
@@ -57,7 +57,8 @@ def layers(model: bytes) -> list[Layer]:
 
 def observe(model: bytes, outputs: Sequence[str], use: Callable[[Runner], object]) -> Observation:
     """Watch each layer's source and result while `use` runs the graph."""
-    watched = {name for layer in layers(model) for name in (layer.source, layer.result)}
+    seen = layers(model)
+    watched = {name for layer in seen for name in (layer.source, layer.result)}
     with silenced_stderr():
         interpreter = Interpreter(model_content=model, experimental_preserve_all_tensors=True)
         runner = interpreter.get_signature_runner()
@@ -65,25 +66,26 @@ def observe(model: bytes, outputs: Sequence[str], use: Callable[[Runner], object
 
     def observed(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
         given: Tensors = {name: values.copy() for name, values in runner(**inputs).items() if name in outputs}
-        for detail in interpreter.get_tensor_details():
-            if detail["name"] in watched:
-                values = interpreter.get_tensor(detail["index"])
-                observer.see(detail["name"], values, -1, rows=len(next(iter(inputs.values()))))
+        details = interpreter.get_tensor_details()
+        values = {each["name"]: interpreter.get_tensor(each["index"]) for each in details if each["name"] in watched}
+        for name, activation in values.items():
+            observer.see(name, activation, -1, rows=len(next(iter(inputs.values()))))
+        for layer in seen:
+            observer.correlate(layer, values[layer.source])
         return given
 
     use(observed)
     return observer.observation()
 
 
-def lower(model: bytes, precisions: Precisions, ranges: Ranges) -> bytes:
+def lower(model: bytes, precisions: Precisions, observation: Observation) -> bytes:
     """An exported model with its layers in these precisions."""
     if all(precision is Precision.FLOAT for precision in precisions.values()):
         return model
     renamed: Mapping[str, str] = {}
     extremes: Mapping[str, tuple[float, float]] = {}
-    if Precision.STATIC in precisions.values():
-        calibrated = [layer for layer in layers(model) if precisions.get(layer.node) is Precision.STATIC]
-        model, renamed, extremes = prepare(model, calibrated, ranges)
+    if INT8.intersection(precisions.values()):
+        model, renamed, extremes = prepare(model, layers(model), precisions, observation)
     calibration = {name: {"min": np.array([low]), "max": np.array([high])} for name, (low, high) in extremes.items()}
     said = io.StringIO()
     with silenced_stderr(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

@@ -1,4 +1,4 @@
-"""Calibrated layers of a TFLite model made ready for rounding: see layers.Rounding."""
+"""Layers of a TFLite model made ready for the quantizer: see layers.Rounding and compensation."""
 
 from __future__ import annotations
 
@@ -10,35 +10,42 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 from numpy.typing import NDArray
 
-from .layers import LEVELS, Layer, Ranges, Rounding, least_scales
+from ..recipes import INT8, Precision
+from .compensation import LEVELS, Correlations
+from .layers import Layer, Observation, Precisions, Rounding, least_scales
 
 AXES = {("matmul", "in"): (1, -1), ("matmul", "out"): (-1, 1), ("conv", "in"): (-1,), ("conv", "out"): (-1, 1, 1, 1)}
 
 
 def prepare(
-    model: bytes, layers: Sequence[Layer], ranges: Ranges
+    model: bytes, layers: Sequence[Layer], precisions: Precisions, observation: Observation
 ) -> tuple[bytes, Mapping[str, str], Mapping[str, tuple[float, float]]]:
-    """Divide what goes into and comes out of these layers by its channels' scales.
+    """Bring int8 weights to their levels, and divide what goes into and comes out of STATIC layers by its scales.
 
-    Returns the model, the layers' new nodes by their old ones, and the extremes of the activations to be rounded.
+    Returns the model, the STATIC layers' new nodes by their old ones, and the extremes of activations to be rounded.
     """
-    preparing = _Preparing(model)
+    preparing = _Preparing(model, observation.correlations)
     extremes: dict[str, tuple[float, float]] = {}
     nodes: dict[str, str] = {}
     for layer in layers:
-        rounding = Rounding.of(layer, ranges)
-        before = ranges[layer.source].extremes(rounding.source)
-        source, result = preparing.prepare(layer, rounding, step=(before[1] - before[0]) / 255)
-        extremes[source] = before
-        extremes[result] = ranges[layer.result].extremes(rounding.result)
-        nodes[layer.node] = result
+        precision = precisions.get(layer.node, Precision.FLOAT)
+        if precision is Precision.STATIC:
+            rounding = Rounding.of(layer, observation.ranges)
+            before = observation.ranges[layer.source].extremes(rounding.source)
+            source, result = preparing.divide(layer, rounding, step=(before[1] - before[0]) / 255)
+            extremes[source] = before
+            extremes[result] = observation.ranges[layer.result].extremes(rounding.result)
+            nodes[layer.node] = result
+        elif precision in INT8:
+            preparing.bring_to_levels(layer)
     return preparing.model(), nodes, extremes
 
 
 class _Preparing:
     """Changes layers of a model in place, one after the other."""
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, correlations: Correlations) -> None:
+        self._correlations = correlations
         self._content = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
         self._graph = self._content.subgraphs[0]
         self._tensors = {tensor.name.decode(): k for k, tensor in enumerate(self._graph.tensors)}
@@ -48,7 +55,13 @@ class _Preparing:
     def model(self) -> bytes:
         return bytes(flatbuffer_utils.convert_object_to_bytearray(self._content))
 
-    def prepare(self, layer: Layer, rounding: Rounding, step: float) -> tuple[str, str]:
+    def bring_to_levels(self, layer: Layer) -> None:
+        """The quantizer finds the same scales again, and has nothing left to round."""
+        operator = self._operators[layer.node]
+        array = self._on_levels(layer, self._array(operator.inputs[1]))
+        operator.inputs[1] = self._constant(f"{layer.result}/weights", array)
+
+    def divide(self, layer: Layer, rounding: Rounding, step: float) -> tuple[str, str]:
         """The names of the activations before and after the layer that are to be rounded.
 
         step  between two levels of the activation before it
@@ -65,6 +78,7 @@ class _Preparing:
             bias = self._array(operator.inputs[2]) / rounding.result
             operator.inputs[2] = self._constant(f"{layer.result}/bias", bias)
             array = _raised(layer, array, least_scales(bias, step))
+        array = self._on_levels(layer, array, rounding.source)
         operator.inputs[1] = self._constant(f"{layer.result}/weights", array)
         if np.all(rounding.result == 1):
             return divided, layer.result
@@ -72,6 +86,13 @@ class _Preparing:
         scales = self._constant(f"{layer.result}/scales", rounding.result)
         self._insert(operator, operator.outputs[0], scales, result, after=True)
         return divided, f"{layer.result}/divided"
+
+    def _on_levels(
+        self, layer: Layer, weights: NDArray[np.float32], divisors: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        rows, shape = _rows(layer, weights)
+        scales = (np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12) / LEVELS).astype(np.float32)
+        return _of_rows(layer, self._correlations.levels(layer.node, rows, scales, divisors) * scales, shape)
 
     def _insert(self, beside: Any, tensor: int, factors: int, product: int, after: bool = False) -> None:
         multiply = schema.OperatorT()
@@ -128,9 +149,23 @@ def _raised(layer: Layer, weights: NDArray[np.float32], scales: NDArray[np.float
 
     The quantizer makes the scale of a channel's largest weight. What is raised adds at most 3e-5 of the bias.
     """
-    channels = np.moveaxis(weights, -1 if layer.kind == "depthwise" else 0, 0)  # a view
-    flat = channels.reshape(len(channels), -1).copy()
+    rows, shape = _rows(layer, weights)
     least = scales * LEVELS
-    tiny = np.abs(flat).max(axis=1) < least
-    flat[tiny, 0] = least[tiny]
-    return np.moveaxis(flat.reshape(channels.shape), 0, -1 if layer.kind == "depthwise" else 0)
+    tiny = np.abs(rows).max(axis=1) < least
+    rows[tiny, 0] = least[tiny]
+    return _of_rows(layer, rows, shape)
+
+
+def _rows(layer: Layer, weights: NDArray[np.float32]) -> tuple[NDArray[np.float32], tuple[int, ...]]:
+    """The weights of each output channel, and the shape that they have together."""
+    channels = np.moveaxis(weights, _channels(layer), 0)
+    return channels.reshape(len(channels), -1).copy(), channels.shape
+
+
+def _of_rows(layer: Layer, rows: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.moveaxis(rows.reshape(shape), 0, _channels(layer))
+
+
+def _channels(layer: Layer) -> int:
+    """The axis of the output channels."""
+    return -1 if layer.kind == "depthwise" else 0

@@ -95,7 +95,7 @@ def observed(to, model, x):
 def lowered(to, model, precisions, x=None):
     """The model with these precisions by kind of layer, calibrated on x."""
     nodes = {layer.node: precisions[layer.kind] for layer in format_module(to).layers(model)}
-    return format_module(to).lower(model, nodes, observed(to, model, made_input() if x is None else x).ranges)
+    return format_module(to).lower(model, nodes, observed(to, model, made_input() if x is None else x))
 
 
 def kinds_of_numbers(to, model):
@@ -234,8 +234,8 @@ def test_activations_that_never_change(to):
 def test_what_is_beyond_the_calibrated_range_stays_at_its_ends(to, exported):
     """It does not wrap around: a channel ends at its share of the range that all channels have in common."""
     nodes = {layer.node: STATIC for layer in format_module(to).layers(exported)}
-    ranges, first = observed(to, exported, made_input()).ranges, format_module(to).layers(exported)[0]
-    model = format_module(to).lower(exported, nodes, ranges)
+    observation, first = observed(to, exported, made_input()), format_module(to).layers(exported)[0]
+    ranges, model = observation.ranges, format_module(to).lower(exported, nodes, observation)
     scales = Rounding.of(first, ranges).source
     x = made_input(1) * 1000
     clipped = np.clip(x, *(end * scales for end in ranges[first.source].extremes(scales)))
