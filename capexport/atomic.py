@@ -52,7 +52,7 @@ def new_directory(target: Path, mark: str, force: bool = False) -> Iterator[Path
 def new_file(target: Path, force: bool = True, tidy: bool = False) -> Iterator[Path]:
     """Write to the yielded path; it becomes `target` at the end, or vanishes if anything is raised.
 
-    tidy  remove what killed runs left of the same target; who writes many files to a directory calls clear_partials once
+    tidy  remove what killed runs left of the same target; whoever writes many files calls clear_partials once instead
     """
     check_absent(target, force)
     partial = _beside(target, "part")

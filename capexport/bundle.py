@@ -20,7 +20,6 @@ from .sense import check_sense
 from .structure import check_archive, check_graph
 from .vocabulary import BANNED, Vocabulary
 
-
 MAX_FILE = 2**31  # bytes, which graphs' formats cannot have more of
 MAX_VOCABULARY = 2**26
 

@@ -7,10 +7,10 @@ cache    the features of photos that training keeps
 convert  `capexport convert`, half of the time over a bundle that is there already, with --force
 caption  a folder of photos captioned into .jsonl or .csv, with sidecars and XMP packets, with --resume
 
-So many kills of each, half of them at a random time, half when the run asks the operating system for a random one of the
-things that change files (opening one to write, renaming, removing), where half-done work is likeliest. After each kill
-whatever lies under a final name must be whole and right. After some kills a run is left in peace: it must end well, with
-what a run makes that was never disturbed, and leave no other file. The exit code is 1 otherwise.
+So many kills of each, half of them at a random time, half just before a random one of the run's changes to files
+(opening one to write, renaming, removing), where half-done work is likeliest. After each kill whatever lies under a
+final name must be whole. After some kills a run is left in peace: it must end well, with what an undisturbed run makes,
+and leave no other file. The exit code is 1 otherwise.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Tally:
     seconds: float = 0.0
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """What is half-written, other than it should be, or in the way."""
 
 
@@ -97,7 +97,7 @@ def forked(run: Callable[[], int], delay: float | None, event: int | None) -> tu
                 os.kill(child, signal.SIGKILL)
                 _, status = os.waitpid(child, 0)
                 if delay is None:
-                    raise Wrong(f"A run hangs: {HANG} s.")
+                    raise WrongError(f"A run hangs: {HANG} s.")
                 break
             time.sleep(0.002)
         return status, int(said.read() or 0)
@@ -119,7 +119,7 @@ class Scenario(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Raise Wrong if anything under a final name is not whole."""
+        """Raise WrongError if anything under a final name is not whole."""
 
     @abstractmethod
     def done(self) -> dict[str, bytes]:
@@ -132,7 +132,7 @@ class Scenario(ABC):
         status, _ = forked(self.run, delay, int(self.rng.integers(1, events + 1)) if at_event else None)
         killed = os.WIFSIGNALED(status)
         if not killed and os.waitstatus_to_exitcode(status):
-            raise Wrong(f"A run ends with {os.waitstatus_to_exitcode(status)}.")
+            raise WrongError(f"A run ends with {os.waitstatus_to_exitcode(status)}.")
         self.check()
         return killed, at_event
 
@@ -145,7 +145,7 @@ def series(scenario: Scenario, kills: int) -> Tally:
     status, events = forked(scenario.run, None, None)
     length = time.monotonic() - started
     if status:
-        raise Wrong(f"An undisturbed run ends with {os.waitstatus_to_exitcode(status)}.")
+        raise WrongError(f"An undisturbed run ends with {os.waitstatus_to_exitcode(status)}.")
     scenario.check()
     expected = scenario.done()
     scenario.reset()
@@ -158,7 +158,7 @@ def series(scenario: Scenario, kills: int) -> Tally:
             found = scenario.done()
             odd = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
             if odd:
-                raise Wrong(f"After a run that ended, other than undisturbed: {', '.join(odd)[:500]}.")
+                raise WrongError(f"After a run that ended, other than undisturbed: {', '.join(odd)[:500]}.")
             tally.ended += 1
             scenario.reset()
     tally.seconds = round(time.monotonic() - began, 1)
@@ -202,7 +202,7 @@ class Train(Scenario):
             if (one / "config.json").exists():
                 status, _ = forked(lambda one=one: self._loads(one), None, None)
                 if status:
-                    raise Wrong(f"{one} is there, and cannot be loaded.")
+                    raise WrongError(f"{one} is there, and cannot be loaded.")
 
     def _loads(self, directory: Path) -> int:
         from capexport import load_captioner
@@ -214,7 +214,7 @@ class Train(Scenario):
         out = self.folder / "trained/out"
         epochs = [one["epoch"] for one in json.loads((out / "training/history.json").read_text())]
         if epochs != [1, 2, 3, 4]:
-            raise Wrong(f"The history has the epochs {epochs}.")
+            raise WrongError(f"The history has the epochs {epochs}.")
         found = files(self.folder / "trained")
         # Losses, and what comes of them, differ with the moment at which a run went on; names do not.
         return {name: b"" for name in found if "checkpoints" not in name}
@@ -239,7 +239,7 @@ class Cache(Scenario):
     def check(self) -> None:
         for path in (self.folder / "cache").rglob("features-*.npy"):
             if np.load(path, allow_pickle=False).shape[0] != 2:
-                raise Wrong(f"{path} is not whole.")
+                raise WrongError(f"{path} is not whole.")
 
     def done(self) -> dict[str, bytes]:
         return files(self.folder / "cache")
@@ -265,7 +265,7 @@ class Convert(Scenario):
             try:
                 read_bundle(self.folder / "bundles/bundle")
             except CapexportError as error:
-                raise Wrong(str(error)) from error
+                raise WrongError(str(error)) from error
 
     def done(self) -> dict[str, bytes]:
         found = files(self.folder / "bundles")
@@ -299,12 +299,12 @@ class Folder(Scenario):
                 continue
             whole = {".txt": b"\n", ".xmp": b'<?xpacket end="w"?>\n'}.get(path.suffix)
             if whole is not None and not path.read_bytes().endswith(whole):
-                raise Wrong(f"{path} is not whole.")
+                raise WrongError(f"{path} is not whole.")
         table = folder / "out.csv"
         if table.exists() and len(list(csv.reader(table.open(newline="")))) != 1 + len(
             list((self.folder / "many").iterdir())
         ):
-            raise Wrong(f"{table} is not whole.")
+            raise WrongError(f"{table} is not whole.")
 
     def done(self) -> dict[str, bytes]:
         return files(self.folder / "captions")
@@ -355,7 +355,7 @@ def prepared(folder: Path) -> None:
 
     status, _ = forked(make, None, None)
     if status:
-        raise Wrong(f"What is to be killed cannot be made: {os.waitstatus_to_exitcode(status)}.")
+        raise WrongError(f"What is to be killed cannot be made: {os.waitstatus_to_exitcode(status)}.")
 
 
 def main() -> int:
@@ -380,7 +380,7 @@ def main() -> int:
                 scenario = kind(folder, np.random.default_rng(parsed.seed))
                 try:
                     tally = series(scenario, -(-parsed.kills // len(kinds)))
-                except Wrong as error:
+                except WrongError as error:
                     failed = True
                     print(f"{kind.__name__}: {error}", file=sys.stderr)
                     continue

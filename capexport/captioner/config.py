@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SourceError
-from ..plain import read_plain
 from ..image import RESIZERS
+from ..plain import read_plain
 
 MAX_CONFIG = 100_000  # bytes
 MOST = 2**20  # of any size: what is built of larger ones would not fit into memory

@@ -117,17 +117,18 @@ def _claim(out: Path, work: Path, identity: list[Any]) -> None:
             f"{out} holds a training run with other options, photos or another encoder; "
             "choose another --out or remove it."
         )
-    if (
-        not path.exists()
-        and out.exists()
-        and any(one.suffix != ".part" for one in [*out.iterdir(), *work.glob("*")] if one != work)
-    ):
+    if not path.exists() and out.exists() and any(one != work for one in (*out.iterdir(), *_kept(work))):
         raise OutputError(f"{out} exists already and is not a training run; choose another --out.")
     work.mkdir(parents=True, exist_ok=True)
     for folder in (out, work):
         clear_partials(folder)
     with new_file(path) as partial:
         partial.write_text(plan)
+
+
+def _kept(folder: Path) -> list[Path]:
+    """What is in a folder, but for what a killed run left half-written."""
+    return [path for path in folder.glob("*") if path.suffix != ".part"]
 
 
 def _start_from(captioner: Captioner, initial: Captioner) -> None:

@@ -1,35 +1,50 @@
-"""Zip archives, as .npz files are: what their members say of themselves, before one is unpacked."""
+"""Zip archives: what their members say of themselves, before one is unpacked."""
 
 from __future__ import annotations
 
 import io
+import itertools
+import stat
 import zipfile
+from pathlib import PurePosixPath
 
 from .limits import MalformedError
 
-MOST_MEMBERS = 1000
-MOST_BYTES = 2**29  # of all members, unpacked: real ones have some megabytes
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1
+KINDS = (0, stat.S_IFREG, stat.S_IFDIR)  # of files: 0 where the archive does not say
 
 
-def check(data: bytes) -> None:
-    """Raise MalformedError for an archive that is damaged, or whose members are many, large, twice there or no files.
-
-    zipfile gives no more bytes of a member than it says it has, so that a bound on what they say is one on what comes.
-    """
+def check(data: bytes, members: int = 1000, most: int = 2**29) -> None:
+    """Raise MalformedError unless the bytes are an archive as of check_members; real .npz files have some megabytes."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = archive.infolist()
+            check_members(archive, members, most)
+    except MalformedError:
+        raise
     except Exception as error:  # what zipfile raises for bytes made to do harm has no common base
         raise MalformedError(f"it is no zip archive: {error}") from error
-    if len(members) > MOST_MEMBERS or sum(one.file_size for one in members) > MOST_BYTES:
-        raise MalformedError(f"it unpacks to more than {MOST_MEMBERS} members or {MOST_BYTES} bytes")
-    if len({one.filename for one in members}) != len(members):
+
+
+def check_members(archive: zipfile.ZipFile, members: int, most: int) -> None:
+    """Raise MalformedError for an archive whose members are more than so many, or more than so many bytes unpacked.
+
+    So, too, for members that lead out of the folder, are links or devices, share a name or bytes, or are encrypted.
+    zipfile gives no more bytes of a member than it says it has: a bound on what they say is one on what comes.
+    """
+    found = archive.infolist()
+    if len(found) > members or sum(one.file_size for one in found) > most:
+        raise MalformedError(f"it unpacks to more than {members} members or {most} bytes")
+    if len({one.filename for one in found}) != len(found):
         raise MalformedError("two of its members have one name")
-    for one in members:
-        if one.compress_type not in METHODS or one.flag_bits & ENCRYPTED or one.is_dir():
-            raise MalformedError(f"its member {one.filename[:80]!r} is packed in another way than arrays are")
-    starts = sorted((one.header_offset, one.compress_size) for one in members)
-    if any(start + size > following for (start, size), (following, _) in zip(starts, starts[1:], strict=False)):
-        raise MalformedError("its members overlap")
+    for one in found:
+        path = PurePosixPath(one.filename.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in one.filename:
+            raise MalformedError(f"its member {one.filename[:80]!r} leads out of it")
+        if stat.S_IFMT(one.external_attr >> 16) not in KINDS:
+            raise MalformedError(f"its member {one.filename[:80]!r} is no file")
+        if one.compress_type not in METHODS or one.flag_bits & ENCRYPTED:
+            raise MalformedError(f"its member {one.filename[:80]!r} is encrypted, or packed in an odd way")
+    places = sorted((one.header_offset, one.compress_size) for one in found)
+    if any(start + size > following for (start, size), (following, _) in itertools.pairwise(places)):
+        raise MalformedError("its members share bytes")

@@ -1,7 +1,7 @@
 """JPEG files walked before a decoder reads them: segments and scans are counted, without decoding one.
 
-Markers are those of ITU-T T.81, table B.1. A decoder goes through the whole picture for each scan of a progressive file,
-and a scan may be a dozen bytes.
+Markers are those of ITU-T T.81, table B.1. A decoder goes through the whole picture for each scan of a progressive
+file, and a scan may be a dozen bytes.
 """
 
 from __future__ import annotations

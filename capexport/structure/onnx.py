@@ -38,8 +38,8 @@ BITS = {
     22: 4,
 }  # by TensorProto.DataType; strings and complex numbers are not among them
 
-# Messages by name: field -> what it holds. A message's name, "text", "number", "float", "bytes", "data" (numbers, packed
-# or one by one, not looked into), or the reason to refuse it. An asterisk marks fields that may repeat.
+# Messages by name: field -> what it holds. A message's name, "text", "number", "float", "bytes", "data" (numbers,
+# packed or one by one, not looked into), or the reason to refuse it. An asterisk marks fields that may repeat.
 MESSAGES: dict[str, dict[int, str]] = {
     "model": {
         1: "number",
