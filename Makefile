@@ -1,15 +1,17 @@
 # make demo   from nothing to captioned photos
 # make test   from nothing to a green test run (lint, types, tests)
-# make lock   resolve the pinned dependencies anew
+# make lock   resolve the pinned dependencies anew, with the hashes of their files
+# make sbom   say what the pinned dependencies are, and their licences
 
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= demo-output
 BIN := $(VENV)/bin
-PINS := .ci/constraints.txt
+TOOLS := .venv-tools
+PIP := -m pip --quiet --disable-pip-version-check
 RUNTIME := onnxruntime-web@$(shell sed -n 's/.*"onnxruntime-web": "\(.*\)".*/\1/p' capexport/web/package.json)
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test lint lock sbom clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/python -m capexport.cli.demo $(OUT)
@@ -22,14 +24,26 @@ lint: $(VENV)/.ready-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# backports-strenum: its newest release refuses Python 3.11, an older one does not.
-lock: $(VENV)/.ready-test
-	$(BIN)/python -m pip install --quiet uv
-	echo 'backports-strenum<1.3' | $(BIN)/uv pip compile pyproject.toml --extra dev --universal --constraint - \
-	    --python-version 3.11 --fork-strategy fewest --no-annotate --no-header --quiet --output-file $(PINS)
+# Versions that are pinned already stay where they can. hatchling and editables build this project itself.
+COMPILE := $(TOOLS)/bin/uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+    --no-annotate --no-header --quiet --output-file
+lock: $(TOOLS)/.ready
+	printf 'hatchling\neditables\n' | $(COMPILE) .ci/requirements-test.txt pyproject.toml - --extra dev
+	printf 'hatchling\neditables\n' | $(COMPILE) .ci/requirements-demo.txt pyproject.toml - --extra convert \
+	    --extra onnx --extra tflite --extra plot --constraint .ci/requirements-test.txt
+	printf 'uv\ncyclonedx-bom\npip-licenses\n' | $(COMPILE) .ci/requirements-tools.txt -
+
+# Of a fresh environment, for one that is in use may have more in it.
+sbom: $(TOOLS)/.ready
+	$(MAKE) VENV=.venv-sbom .venv-sbom/.ready-test
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	    --output-file .ci/sbom.cdx.json .venv-sbom/bin/python
+	$(TOOLS)/bin/pip-licenses --python .venv-sbom/bin/python --format markdown --with-urls --with-system \
+	    --ignore-packages capexport pip --output-file .ci/licences.md
+	rm -rf .venv-sbom
 
 clean:
-	rm -rf $(VENV) $(OUT) node_modules
+	rm -rf $(VENV) $(TOOLS) $(OUT) node_modules
 
 # What the page of `capexport web` runs on; without npm the tests that need it say so and are skipped.
 node_modules/.ready: capexport/web/package.json
@@ -39,10 +53,16 @@ node_modules/.ready: capexport/web/package.json
 	    touch $@ || echo "$(RUNTIME) cannot be installed here."; \
 	else echo "npm is not here; the tests of onnxruntime-web are skipped."; fi
 
-$(VENV)/.ready-demo: EXTRAS := convert,onnx,tflite,plot
-$(VENV)/.ready-test: EXTRAS := dev
-$(VENV)/.ready-%: pyproject.toml $(PINS)
-	@echo "Setting up $(VENV) with $(EXTRAS), once ..."
+# Each file that pip fetches has a hash in the list; this project itself has none, and so comes after them.
+INSTALL := install --require-hashes --only-binary :all: --requirement
+$(VENV)/.ready-%: pyproject.toml .ci/requirements-%.txt
+	@echo "Setting up $(VENV) for make $*, once ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(PINS) --editable '.[$(EXTRAS)]'
+	@$(BIN)/python $(PIP) $(INSTALL) .ci/requirements-$*.txt
+	@$(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(TOOLS)/.ready: .ci/requirements-tools.txt
+	@$(PYTHON) -m venv --clear $(TOOLS)
+	@$(TOOLS)/bin/python $(PIP) $(INSTALL) .ci/requirements-tools.txt
 	@touch $@

@@ -2,60 +2,103 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import OutputError
 
+KINDS = ("part", "old")
+_ours: set[Path] = set()  # what this process is writing; others that bear its number are of an earlier one's
+
 
 @contextmanager
 def new_directory(target: Path, mark: str, force: bool = False) -> Iterator[Path]:
     """Fill the yielded directory; it becomes `target` at the end, or vanishes if anything is raised.
 
-    With force an existing directory is replaced, but only one that has a file named `mark`, as ours have.
+    With force an existing directory is replaced, but only one that has a file named `mark`, as ours have. What killed
+    runs left of the same target goes first.
     Raises OutputError if target is in the way or cannot be written.
     """
     _check_replaceable(target, mark, force)
+    partial, old = _beside(target, "part"), _beside(target, "old")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        clear_partials(target.parent, target.name)
+        partial.mkdir()
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error}.") from error
+    _ours.add(partial)
     try:
-        partial.chmod(0o755)
         yield partial
         _check_replaceable(target, mark, force)
-        if target.is_dir():
-            shutil.rmtree(target)
+        if target.is_dir():  # never half gone: a run that is killed here leaves all of it, or nothing
+            os.replace(target, old)
         os.replace(partial, target)
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error}.") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if not target.exists() and old.exists():
+            os.replace(old, target)
+        for one in (partial, old):
+            shutil.rmtree(one, ignore_errors=True)
+        _ours.discard(partial)
 
 
 @contextmanager
-def new_file(target: Path, force: bool = True) -> Iterator[Path]:
-    """Write to the yielded path; it becomes `target` at the end, or vanishes if anything is raised."""
+def new_file(target: Path, force: bool = True, tidy: bool = False) -> Iterator[Path]:
+    """Write to the yielded path; it becomes `target` at the end, or vanishes if anything is raised.
+
+    tidy  remove what killed runs left of the same target; whoever writes many files calls clear_partials once instead
+    """
     check_absent(target, force)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    partial = _beside(target, "part")
+    _ours.add(partial)
     try:
+        if tidy:
+            clear_partials(target.parent, target.name)
         yield partial
         os.replace(partial, target)
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error}.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where it could not even be made
+            partial.unlink()
+        _ours.discard(partial)
 
 
-def clear_partials(directory: Path, name: str = "*") -> None:
-    """Remove what killed runs left half-written in a directory of new_file's; name: a pattern of their targets."""
-    for partial in directory.glob(f".{name}.[0-9]*.part"):
-        partial.unlink(missing_ok=True)
+def clear_partials(directory: Path, name: str = "", suffix: str = "") -> None:
+    """Remove what killed runs left half-written in a directory: of the target of that name, or of that suffix, or all.
+
+    What a process that still runs is writing there stays.
+    """
+    for partial in directory.glob(".*.[0-9]*.*"):
+        target, process, kind = partial.name[1:].rsplit(".", 2)
+        if kind not in KINDS or not process.isdecimal() or not target.endswith(suffix) or (name and target != name):
+            continue
+        if partial in _ours or _runs(int(process)):
+            continue
+        if partial.is_dir() and not partial.is_symlink():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def _beside(target: Path, kind: str) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.{kind}")
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return process != os.getpid()
 
 
 def _check_replaceable(target: Path, mark: str, force: bool) -> None:

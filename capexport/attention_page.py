@@ -59,7 +59,7 @@ def write_attention_page(
         "data": json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", r"\u003c"),
     }
     page = re.sub(r"{{(\w+)}}", lambda field: values[field[1]], template)
-    with new_file(path, force=force) as partial:
+    with new_file(path, force=force, tidy=True) as partial:
         partial.write_bytes(page.encode())
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,13 @@ from pathlib import Path
 from .atomic import new_directory
 from .errors import BundleError, VocabularyError
 from .manifest import CAPTIONER, MANIFEST, MAX_BYTES, PARITY, VOCABULARY, File, Manifest, parse_manifest
+from .plain import read_plain
 from .sense import check_sense
-from .structure import check_graph
+from .structure import check_archive, check_graph
 from .vocabulary import BANNED, Vocabulary
+
+MAX_FILE = 2**31  # bytes, which graphs' formats cannot have more of
+MAX_VOCABULARY = 2**26
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def read_bundle(directory: str | Path) -> Bundle:
     files = {name: _read_checked(directory / name, file) for name, file in manifest.files.items()}
     vocabulary = _vocabulary(directory, files[VOCABULARY])
     check_sense(manifest, vocabulary)
+    check_archive(files[PARITY], f"{directory / PARITY}")
     for name in sorted({graph.file for graph in manifest.graphs.values()}):
         check_graph(manifest.format, files[name], str(directory / name))
     return Bundle(directory, manifest, vocabulary, files)
@@ -110,19 +114,17 @@ def _check_names(directory: Path, manifest: Manifest) -> None:
 
 
 def _read_checked(path: Path, expected: File) -> bytes:
-    data = _read(path, expected.bytes)
+    most = MAX_VOCABULARY if path.name == VOCABULARY else MAX_FILE
+    if expected.bytes > most:
+        raise BundleError(f"{path} is to have {expected.bytes} bytes; a bundle's may have {most}.")
+    data = _read(path, expected.bytes + 1)
     if len(data) != expected.bytes or hashlib.sha256(data).hexdigest() != expected.sha256:
         raise BundleError(f"{path} is damaged: it is not the file its manifest describes; copy or convert it again.")
     return data
 
 
-def _read(path: Path, limit: int) -> bytes:
-    """The bytes of a plain file, no more than limit + 1 of them."""
+def _read(path: Path, most: int) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise BundleError(f"{path} is not a plain file.")
-            return file.read(limit + 1)
+        return read_plain(path, most, links=False)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}.") from error

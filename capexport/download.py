@@ -45,7 +45,7 @@ def download(url: str, folder: Path) -> Path:
     if target.exists():
         return target
     with (
-        new_file(target) as partial,
+        new_file(target, tidy=True) as partial,
         _opened(url, ARCHIVE_TIMEOUT, as_named(url)) as response,
         partial.open("wb") as file,
     ):

@@ -9,7 +9,8 @@ import io
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from .errors import ImageError, OptionError
 from .jpeg import decode_fast
+from .structure.jpeg import check as check_jpeg
+from .structure.limits import MalformedError
 
 Pixels = NDArray[np.uint8]
 
@@ -37,6 +40,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 MIN_SIDE = 8
 SPARE = 3  # how many times larger than the target a photo stays until it is resized
 MAX_PIXELS = 178_956_970  # Pillow's own bound against decompression bombs
+SMALL = 2**24  # pixels that any file may have
+DENSEST = 100  # pixels a byte of a file that has more: a photo's have less than ten
+JPEG = b"\xff\xd8"
 
 
 def load_image(photo: Photo, size: tuple[int, int] = (224, 224), resize: str = "bilinear-antialias") -> Pixels:
@@ -80,7 +86,7 @@ def read_photo(photo: Photo, decode: Callable[[Image.Image], Image.Image] = lamb
         raise ImageError(f"{name} is not a photo: expected one of {', '.join(FORMATS)}.") from error
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large(name)) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, MalformedError) as error:
         raise ImageError(f"{name} cannot be read: {error}.") from error
 
 
@@ -89,9 +95,22 @@ def _decode(
 ) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is checked below
-        with Image.open(io.BytesIO(photo) if isinstance(photo, bytes) else photo, formats=FORMATS) as image:
-            _checked_size(image, name)
-            return _flatten(decode(image))
+        with io.BytesIO(photo) if isinstance(photo, bytes) else Path(photo).open("rb") as file:
+            size = file.seek(0, io.SEEK_END)
+            with _opened(file) as image:
+                _checked_size(image, name)
+                if image.width * image.height > max(SMALL, DENSEST * size):
+                    found = f"{image.width}x{image.height} pixels in {size} bytes"
+                    raise ImageError(f"{name} is too large for a photo: {found}.")
+                return _flatten(decode(image))
+
+
+def _opened(file: BinaryIO) -> Image.Image:
+    file.seek(0)
+    if file.read(2) == JPEG:
+        check_jpeg(file)
+    file.seek(0)
+    return Image.open(file, formats=FORMATS)
 
 
 def _shrunk(image: Image.Image, least: int) -> Image.Image:
@@ -146,11 +165,11 @@ def _name(photo: Photo) -> str:
 
 def _bilinear(image: Image.Image, size: tuple[int, int]) -> Pixels:
     """`tf.image.resize`'s default, which is the tutorial's: half-pixel centres, no antialiasing, then rounded."""
-    pixels = np.asarray(image, np.float32)  # (H, W, 3)
+    pixels: NDArray[Any] = np.asarray(image)  # (H, W, 3)
     for axis, length in enumerate(size):
         low, high, weight = _neighbours(pixels.shape[axis], length)
         weight = weight.reshape([-1 if i == axis else 1 for i in range(3)])
-        first, second = pixels.take(low, axis), pixels.take(high, axis)
+        first, second = (pixels.take(near, axis).astype(np.float32) for near in (low, high))
         pixels = first + (second - first) * weight
     return (pixels + np.float32(0.5)).astype(np.uint8)
 

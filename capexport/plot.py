@@ -55,7 +55,7 @@ def save_figure(figure: Figure, path: Path, force: bool = True) -> None:
     """Write a figure as PNG, whole or not at all; raises OutputError."""
     canvas = cast("FigureCanvasAgg", figure.canvas)
     canvas.draw()
-    with new_file(path, force=force) as partial:
+    with new_file(path, force=force, tidy=True) as partial:
         # Not savefig: an alpha channel would be a tenth of the file.
         Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(partial, format="png")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,9 +12,13 @@ from functools import cached_property
 from pathlib import Path
 
 from .errors import VocabularyError
+from .plain import read_plain
 
 PAD, UNKNOWN, START, END = "", "[UNK]", "[START]", "[END]"
 BANNED = (PAD, UNKNOWN, START)  # never generated
+MARKUP = re.compile(r"<[A-Za-z/!?]")  # where HTML begins an element, its end or a comment
+MAX_WORD = 1000  # characters
+MAX_FILE = 2**26  # bytes
 
 
 def _harmful(char: str) -> bool:
@@ -24,8 +29,20 @@ def _harmful(char: str) -> bool:
     return (
         char == " "
         or unicodedata.category(char) in ("Cc", "Zl", "Zp", "Cs")
-        or (unicodedata.bidirectional(char) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
+        or unicodedata.bidirectional(char) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+        or char in "\ufffe\uffff"  # which no XML may have
     )
+
+
+def _unusable(words: Sequence[str]) -> str | None:
+    """The first word that is empty, cannot be shown, or is the beginning of an element of HTML; None without one."""
+    text = "".join(words)
+    harmful = set(filter(_harmful, set(text)))  # once a character: there may be millions of words
+    markup = "<" in text
+    for word in words:
+        if not 0 < len(word) <= MAX_WORD or (harmful and harmful & set(word)) or (markup and MARKUP.search(word)):
+            return word
+    return None
 
 
 @dataclass(frozen=True)
@@ -46,9 +63,9 @@ class Vocabulary:
         if len(self._ids) != len(self.words):
             [(twice, _)] = Counter(self.words).most_common(1)
             raise VocabularyError(f"The vocabulary has {twice!r} twice.")
-        unusable = next((word for word in self.words[1:] if not word or any(map(_harmful, word))), None)
+        unusable = _unusable(self.words[1:])
         if unusable is not None:
-            raise VocabularyError(f"The vocabulary has an unusable word: {unusable!r}.")
+            raise VocabularyError(f"The vocabulary has an unusable word: {unusable[:80]!r}.")
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -99,7 +116,7 @@ class Vocabulary:
     def read(cls, path: Path) -> Vocabulary:
         """Read a vocabulary file (UTF-8); raises VocabularyError if it cannot be read or breaks a rule."""
         try:
-            return cls.from_text(path.read_bytes().decode("utf-8"))
+            return cls.from_text(read_plain(path, MAX_FILE).decode("utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise VocabularyError(f"The vocabulary {path} cannot be read: {error}.") from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import OutputError
-from .rows import Row
+from .rows import Row, is_row
 
 try:
     import fcntl
@@ -24,9 +24,10 @@ CHUNK = 1 << 16
 class Journal:
     """A file of rows that is open for appending; no other run can open it meanwhile."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BinaryIO, whole: int) -> None:
         self._path = path
         self._file = file
+        self._whole = whole  # bytes of its whole lines, when it was opened
 
     def append(self, row: Row) -> None:
         """Write a row; it is with the operating system when this returns, and outlives the process.
@@ -34,12 +35,19 @@ class Journal:
         Raises OutputError if it cannot be written.
         """
         with _refusals(self._path):
-            self._file.write(json.dumps(row).encode() + b"\n")
+            line = json.dumps(row).encode() + b"\n"
+            self._file.write(line)
             self._file.flush()
+            self._whole += len(line)
 
     def read(self) -> Iterator[Row]:
-        """The rows so far, in order; raises OutputError for a line that is none."""
-        return read_rows(self._path)
+        """The rows so far, in order; raises OutputError for a line that is none.
+
+        When all of them were rows, a torn line behind them goes. In a file that is no journal nothing is changed.
+        """
+        yield from read_rows(self._path, self._whole)
+        with _refusals(self._path):
+            self._file.truncate(self._whole)
 
 
 @contextmanager
@@ -55,12 +63,14 @@ def open_journal(path: Path, resume: bool, force: bool) -> Iterator[Journal]:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(path.open("ab"))
             _lock(path, file)
-            file.truncate(_whole_lines(path) if resume else 0)
+            if not resume:
+                file.truncate(0)
+            whole = _whole_lines(path)
         try:
-            yield Journal(path, file)
+            yield Journal(path, file, whole)
             os.fsync(file.fileno())
         finally:
-            if not path.stat().st_size:
+            if path.exists() and not path.stat().st_size:
                 path.unlink()
 
 
@@ -78,14 +88,18 @@ def _refusals(path: Path) -> Iterator[None]:
         raise OutputError(f"{path} cannot be written: {error}.") from error
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a file, in order; raises OutputError for a line that is no row."""
+def read_rows(path: Path, end: int | None = None) -> Iterator[Row]:
+    """The rows of a file, or of its first `end` bytes, in order; raises OutputError for a line that is no row."""
+    place = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            place += len(line)
+            if end is not None and place > end:
+                return
             row = None
-            with contextlib.suppress(ValueError):  # of JSON and of UTF-8
+            with contextlib.suppress(ValueError, RecursionError):  # of JSON and of UTF-8
                 row = json.loads(line)
-            if not (isinstance(row, dict) and isinstance(row.get("path"), str) and {"run", "error"} <= row.keys()):
+            if not is_row(row):
                 raise OutputError(f"Line {number} of {path} is no row of such a run: mend or remove the file.")
             yield row
 

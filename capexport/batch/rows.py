@@ -36,3 +36,30 @@ def photo_row(path: str, result: Caption | ImageError, min_confidence: float, ru
     if error is None and row["confidence"] < min_confidence:
         row["text"] = ""
     return {"path": path, **row, "error": error, "run": run}
+
+
+def is_row(value: Any) -> bool:
+    """Whether a JSON value is a row as photo_row makes them, whoever wrote it."""
+    if not isinstance(value, dict) or not value.keys() >= ROW:
+        return False
+    if not (isinstance(value["path"], str) and isinstance(value["run"], str)):
+        return False
+    if value["error"] is not None:
+        return isinstance(value["error"], str) and all(value[key] is None for key in NOTHING)
+    return _is_caption(value)
+
+
+ROW = {"path", "run", "error", *NOTHING}
+
+
+def _is_caption(value: Any, alternatives: bool = True) -> bool:
+    if not isinstance(value, dict) or not NOTHING.keys() <= value.keys():
+        return False
+    lists = {"words": str, "tokens": int, "log_probabilities": (int, float), "alternatives": dict}
+    fits = isinstance(value["text"], str) and isinstance(value["confidence"], int | float)
+    fits = fits and all(
+        isinstance(value[key], list) and all(isinstance(one, kind) for one in value[key]) for key, kind in lists.items()
+    )
+    fits = fits and all(0 <= token < 2**31 for token in value["tokens"])
+    others = value["alternatives"] if fits else []
+    return fits and (not others or alternatives) and all(_is_caption(one, alternatives=False) for one in others)

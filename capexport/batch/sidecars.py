@@ -92,7 +92,7 @@ def check_sidecars(photos: Iterable[Path], sidecars: Iterable[Sidecar], fresh: b
             folder = photo.parent
             named.clear()
             for kind in () if fresh else kinds:
-                clear_partials(folder, f"*{kind.suffix}")
+                clear_partials(folder, suffix=kind.suffix)
         for kind in kinds:
             other = named.setdefault(kind.name(photo), photo)
             if other != photo:

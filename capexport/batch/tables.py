@@ -13,6 +13,7 @@ from ..errors import MissingExtraError
 from .rows import Row
 
 COLUMNS = ("path", "text", "confidence", "words", "tokens", "log_probabilities", "alternatives", "error", "run")
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # as OWASP's page on CSV injection lists them
 GROUP = 10_000  # rows of a Parquet file that are in memory together
 Writer = Callable[[Iterable[Row], Path], None]
 
@@ -20,13 +21,14 @@ Writer = Callable[[Iterable[Row], Path], None]
 def write_csv(rows: Iterable[Row], path: Path) -> None:
     """A table with a header, in UTF-8; lists are JSON, alternatives their texts, null is empty.
 
-    Names of files that are no UTF-8 keep their bytes.
+    Names of files that are no UTF-8 keep their bytes. A text that a spreadsheet would take for a formula, as a file's
+    name or a word may be, has an apostrophe before it.
     """
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for row in map(_cells, rows):
-            writer.writerow([json.dumps(cell) if isinstance(cell, list) else cell for cell in row.values()])
+            writer.writerow([json.dumps(cell) if isinstance(cell, list) else _inert(cell) for cell in row.values()])
 
 
 def write_parquet(rows: Iterable[Row], path: Path) -> None:
@@ -60,6 +62,10 @@ def load_parquet() -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtraError("pyarrow", "parquet") from error
     return pyarrow.parquet
+
+
+def _inert(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell
 
 
 def _cells(row: Row) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from typing import Any
 
 from ..errors import SourceError
 from ..image import RESIZERS
+from ..plain import read_plain
 
+MAX_CONFIG = 100_000  # bytes
 MOST = 2**20  # of any size: what is built of larger ones would not fit into memory
 
 
@@ -47,7 +49,7 @@ class CaptionerConfig:
     def read(cls, path: Path) -> CaptionerConfig:
         """Read config.json; raises SourceError if it is missing, malformed or has unknown keys."""
         try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            values: dict[str, Any] = json.loads(read_plain(path, MAX_CONFIG))
             return cls(**values | {"image_size": tuple(values["image_size"])})
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise SourceError(f"{path} is not a captioner's config: {error}.") from error

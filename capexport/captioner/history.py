@@ -38,7 +38,7 @@ class History:
 
     def append(self, epoch: Epoch) -> None:
         self.epochs.append(epoch)
-        with new_file(self._path) as partial:
+        with new_file(self._path, tidy=True) as partial:
             partial.write_text(json.dumps([dataclasses.asdict(epoch) for epoch in self.epochs], indent=1))
 
     def best(self) -> Epoch:

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from ..atomic import check_absent, new_directory
 from ..errors import SourceError
+from ..plain import read_plain
 from ..shipped import shipped_captioner
 from ..vocabulary import Vocabulary
 from .adoption import adopt
@@ -25,6 +26,7 @@ from .model import Captioner, build_captioner, build_weights
 from .weights import OUTPUT_BIAS, decoder_variables, encoder_variables, output_bias
 
 CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.txt", "weights.safetensors"
+MAX_WEIGHTS = 2**34  # bytes
 
 
 def save_captioner(captioner: Any, directory: str | os.PathLike[str], half: bool = False, force: bool = False) -> None:
@@ -84,8 +86,8 @@ def _variables(captioner: Captioner) -> dict[str, tf.Variable]:
 
 def _read_weights(path: Path) -> dict[str, np.ndarray]:
     try:
-        return safetensors.numpy.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
+        return safetensors.numpy.load(read_plain(path, MAX_WEIGHTS))
+    except (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise SourceError(f"The weights {path} cannot be read: {error}.") from error
 
 

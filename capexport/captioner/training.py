@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from ..atomic import new_file
+from ..atomic import clear_partials, new_file
 from ..datasets import CaptionedPhoto
 from ..errors import OutputError, SourceError
 from ..image import Pixels, load_image
@@ -117,11 +117,18 @@ def _claim(out: Path, work: Path, identity: list[Any]) -> None:
             f"{out} holds a training run with other options, photos or another encoder; "
             "choose another --out or remove it."
         )
-    if not path.exists() and out.exists() and any(out.iterdir()):
+    if not path.exists() and out.exists() and any(one != work for one in (*out.iterdir(), *_kept(work))):
         raise OutputError(f"{out} exists already and is not a training run; choose another --out.")
     work.mkdir(parents=True, exist_ok=True)
+    for folder in (out, work):
+        clear_partials(folder)
     with new_file(path) as partial:
         partial.write_text(plan)
+
+
+def _kept(folder: Path) -> list[Path]:
+    """What is in a folder, but for what a killed run left half-written."""
+    return [path for path in folder.glob("*") if path.suffix != ".part"]
 
 
 def _start_from(captioner: Captioner, initial: Captioner) -> None:
@@ -177,9 +184,12 @@ class _Journal(tf_keras.callbacks.Callback):
     def restore(self, captioner: Captioner) -> None:
         captioner.optimizer.build(captioner.trainable_variables)
         checkpoint = tf.train.Checkpoint(model=captioner, optimizer=captioner.optimizer)
-        self._checkpoints = tf.train.CheckpointManager(checkpoint, str(self._work / "checkpoints"), max_to_keep=1)
-        if self.history.epochs and self._checkpoints.latest_checkpoint:
-            checkpoint.restore(self._checkpoints.latest_checkpoint)
+        # Two: a run that is killed before the newest one's epoch is in the history needs the one before.
+        self._checkpoints = tf.train.CheckpointManager(checkpoint, str(self._work / "checkpoints"), max_to_keep=2)
+        done = len(self.history.epochs)
+        saved = {int(path.rpartition("-")[2]): path for path in self._checkpoints.checkpoints}
+        if done and self._checkpoints.checkpoints:
+            checkpoint.restore(saved.get(done, self._checkpoints.latest_checkpoint))
 
     def over(self) -> bool:
         return self.history.exhausted(self._options.epochs, self._options.patience)
@@ -199,7 +209,7 @@ class _Journal(tf_keras.callbacks.Callback):
             val_accuracy=logs["val_masked_acc"],
             seconds=time.monotonic() - self._started,
         )
-        self._checkpoints.save()
+        self._checkpoints.save(checkpoint_number=epoch + 1)
         if not self.history.epochs or record.val_loss < self.history.best().val_loss:
             save_captioner(self.model, self._work / "best", force=True)
         self.history.append(record)

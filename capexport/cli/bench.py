@@ -146,5 +146,5 @@ def note(result: Bench) -> str:
 
 
 def _write(path: Path, text: str, force: bool) -> None:
-    with new_file(path, force=force) as partial:
+    with new_file(path, force=force, tidy=True) as partial:
         partial.write_text(f"{text}\n", encoding="utf-8")

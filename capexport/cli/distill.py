@@ -36,6 +36,6 @@ def run(parsed: argparse.Namespace) -> None:
     teacher = build_backbone(parsed.backbone, size, parsed.teacher_weights)
     student = build_backbone(parsed.backbone, size, weights=None)
     distill(student, teacher, pixels, parsed.out, read_options(DistillationOptions, parsed))
-    with new_file(weights) as partial:
+    with new_file(weights, tidy=True) as partial:
         student.save_weights(partial, save_format="h5")
     print(f"{weights}: an encoder; next: capexport train --encoder-weights {weights}")

@@ -37,6 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("capexport: interrupted.", file=sys.stderr)
         return INTERRUPTED
+    except MemoryError:
+        print("capexport: there is not enough memory for this.", file=sys.stderr)
+        return USER_ERROR
+    except ImportError as error:  # a library without its parts, or one for which there is not enough memory
+        print(f"capexport: a library cannot be loaded: {printable(str(error))}", file=sys.stderr)
+        return USER_ERROR
     except BrokenPipeError:
         sys.stderr.close()
         return 1

@@ -46,8 +46,11 @@ def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
                 yield f"{path}, line {number}", line.rstrip("\n")
 
 
-def checked_photo(path: Path, where: str) -> Path:
-    """The path, if there is a file; raises DataError."""
+def checked_photo(folder: Path, name: str, where: str) -> Path:
+    """The path of a photo in a folder, if there is a file; raises DataError, as for a name that leads out of it."""
+    path = folder / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise DataError(f"{where}: the photo {name} is not in {folder}.")
     try:
         exists = path.is_file()
     except (OSError, ValueError):  # a name that no file can have

@@ -35,7 +35,7 @@ def load_coco(data: str, split: str) -> list[CaptionedPhoto]:
         texts = captions.get(_field(image, "id", int, where))
         if texts is None:
             raise DataError(f"{where}: the photo has no caption among the annotations.")
-        photo = checked_photo(folder / _field(image, "file_name", str, where), where)
+        photo = checked_photo(folder, _field(image, "file_name", str, where), where)
         photos.append(CaptionedPhoto(photo, tuple(texts)))
     return photos
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import urllib.parse
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..download import download, is_url
 from ..errors import DataError
+from ..structure.archive import check_members
+from ..structure.limits import MalformedError
 from .base import CaptionedPhoto, checked_caption, checked_photo, numbered_lines, of_split
 
 SPLIT_FILES = {
@@ -20,6 +23,7 @@ SPLIT_FILES = {
 }
 PHOTO_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset")
 ARCHIVES = ("Flickr8k_Dataset.zip", "Flickr8k_text.zip")
+MOST_MEMBERS, MOST_BYTES = 50_000, 2**33  # of an archive; the photos' has some 8,000 members and 1.1 GB
 CAPTION_FILE = "Flickr8k.token.txt"
 _CAPTION_LINE = re.compile(r"(?P<name>[^\t#]+)#\d+\t(?P<caption>.*)")
 
@@ -42,7 +46,7 @@ def load_flickr8k(data: str, split: str, workspace: Path | None = None) -> list[
         name = line.strip()
         if name not in captions:
             raise DataError(f"{where}: the photo {name} has no caption in {CAPTION_FILE}.")
-        photos.append(CaptionedPhoto(checked_photo(folder / name, where), tuple(captions[name])))
+        photos.append(CaptionedPhoto(checked_photo(folder, name, where), tuple(captions[name])))
     return photos
 
 
@@ -98,9 +102,12 @@ def _unpack(archive: str, target: Path) -> None:
     path = download(archive, target) if is_url(archive) else Path(archive)
     try:
         with zipfile.ZipFile(path) as zipped:
+            check_members(zipped, MOST_MEMBERS, MOST_BYTES)
             zipped.extractall(target)
     except FileNotFoundError as error:
         raise DataError(f"There is no archive at {path}.") from error
-    except zipfile.BadZipFile as error:
+    except MalformedError as error:
+        raise DataError(f"{path} is not unpacked: {error}.") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
         raise DataError(f"{path} is not a whole zip archive ({error}); fetch it again.") from error
     mark.touch()

@@ -45,7 +45,7 @@ def load_folder(data: str, split: str) -> list[CaptionedPhoto]:
         name, texts = record.get("file_name"), record.get("caption")
         if not name or not isinstance(name, str):
             raise DataError(f"{where}: expected the photo's path as 'file_name', found {name!r:.80}.")
-        path = checked_photo(Path(data) / name, where)
+        path = checked_photo(Path(data), name, where)
         texts = texts if texts and isinstance(texts, list) else [texts]
         captions.setdefault(path, []).extend(checked_caption(text, where) for text in texts)
         chosen = record.get("split") or _split_by_hash(name)

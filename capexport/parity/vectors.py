@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import BundleError
 from ..manifest import Manifest
 from ..runtime.rules import FORBIDDEN
+from ..structure import check_archive
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -55,6 +56,7 @@ def pack(vectors: list[ParityVector]) -> bytes:
 
 def unpack(data: bytes, manifest: Manifest) -> list[ParityVector]:
     """The inverse of pack; raises BundleError for anything but vectors that fit the manifest."""
+    check_archive(data, "The bundle's file of parity vectors")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {name: np.asarray(array) for name, array in file.items()}

@@ -10,6 +10,16 @@ from ..errors import BundleError
 from .limits import MalformedError
 
 
+def check_archive(data: bytes, what: str) -> None:
+    """Raise BundleError unless it is a zip archive of a few plain members whose sizes are bounded; none is unpacked."""
+    from .archive import check
+
+    try:
+        check(data)
+    except MalformedError as error:
+        raise BundleError(f"{what} is refused: {error}.") from error
+
+
 def check_graph(format_name: str, data: bytes, what: str) -> None:
     """Raise BundleError if a file of graphs is malformed, or asks for more than captioning needs.
 

@@ -14,6 +14,7 @@ from .limits import MAX_DEPTH, MAX_ITEMS, MAX_RANK, MAX_TEXT, MalformedError, te
 DOMAINS = ("", "ai.onnx", "com.microsoft")
 OUTSIDE = ("EPContext",)  # operators that name files
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+WIRES = {"number": VARINT, "float": FIXED32, "bytes": BYTES}
 
 BITS = {
     1: 32,
@@ -37,8 +38,8 @@ BITS = {
     22: 4,
 }  # by TensorProto.DataType; strings and complex numbers are not among them
 
-# Messages by name: field -> what it holds. A message's name, "text", "number", "data" (not looked into), or the reason
-# to refuse it. An asterisk marks fields that may repeat.
+# Messages by name: field -> what it holds. A message's name, "text", "number", "float", "bytes", "data" (numbers,
+# packed or one by one, not looked into), or the reason to refuse it. An asterisk marks fields that may repeat.
 MESSAGES: dict[str, dict[int, str]] = {
     "model": {
         1: "number",
@@ -80,9 +81,9 @@ MESSAGES: dict[str, dict[int, str]] = {
     },
     "attribute": {
         1: "text",
-        2: "number",
+        2: "float",
         3: "number",
-        4: "data",
+        4: "bytes",
         5: "tensor",
         6: "graph",
         7: "*data",
@@ -104,7 +105,7 @@ MESSAGES: dict[str, dict[int, str]] = {
         6: "!it has tensors of text",
         7: "*data",
         8: "text",
-        9: "data",
+        9: "bytes",
         10: "*data",
         11: "*data",
         12: "text",
@@ -184,8 +185,8 @@ class _Walk:
             if field.wire != BYTES or field.end - field.start > MAX_TEXT:
                 raise MalformedError(f"a {kind} has no text, or too much, in its field {field.number}")
             self._text(field)
-        elif holds == "number" and field.wire == BYTES:
-            raise MalformedError(f"a {kind} has no number in its field {field.number}")
+        elif holds in WIRES and field.wire != WIRES[holds]:  # protobuf would take it for an unknown field
+            raise MalformedError(f"a {kind} has no {holds} in its field {field.number}")
 
     def _fields(self, start: int, end: int) -> Iterator[Field]:
         place, data = start, self._data
@@ -259,6 +260,8 @@ class _Walk:
 
     def _numbers(self, field: Field) -> list[int]:
         """Dimensions, packed or one by one, signed."""
+        if field.wire not in (VARINT, BYTES):
+            raise MalformedError("a tensor's dimensions are no whole numbers")
         found = [field.value]
         if field.wire == BYTES:
             found, place = [], field.start
