@@ -34,7 +34,7 @@ def cross_entropy(decoder: Decoder, smoothing: float) -> Callable[[Cross, tf.Ten
 
 
 def policy_loss(decoder: Decoder, cross: Cross, tokens: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
-    """REINFORCE, a word's mean: sampled tokens (P, C, T + 1) become likelier where their advantage (P, C) is positive."""
+    """REINFORCE, a word's mean: samples (P, C, T + 1) become likelier where their advantage (P, C) is positive."""
     labels = tokens[..., 1:]
     real = labels != 0
     logits = decoder.logits(cross, tokens[..., :-1], real)  # (R, V)

@@ -84,7 +84,8 @@ class Trainer:
             captioner.feature_extractor.trainable = True
             self._variables += captioner.feature_extractor.trainable_variables
             captioner.feature_extractor.trainable = False
-        self._inputs = [groups.pixels()] if stage.encoder else groups.features(options.views)
+        caches = [] if stage.encoder else groups.features(options.views)
+        self._views = [cache.take for cache in caches] or [groups.pixels().__getitem__]
         self._rate = captioner.config.dropout_rate
         self._words = cross_entropy(self._decoder, options.label_smoothing)
         self.optimizer = self._new_optimizer()
@@ -94,8 +95,7 @@ class Trainer:
         stage_seed = sum(self._stage.name.encode())
         rng = np.random.default_rng((self._options.seed, stage_seed, number))
         for group in self._groups.batches(self._options.photos, (self._options.seed, stage_seed, number, 1)):
-            view = self._inputs[rng.integers(len(self._inputs))]
-            inputs = view.take(group.photos) if hasattr(view, "directory") else view[group.photos]
+            inputs = self._views[rng.integers(len(self._views))](group.photos)
             seed = tf.constant([self._options.seed + stage_seed, int(self.optimizer.iterations)], tf.int32)
             yield self._self_critical(group, inputs, seed) if self._stage.sampled else self._plain(group, inputs, seed)
 
@@ -137,14 +137,16 @@ class Trainer:
 
     @cached_property
     def _sample(self):
+        length = min(SAMPLED_LENGTH, self._captioner.max_length)
+
         def sample(inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-            return self._decoder.sample(self._cross(inputs, seed), self._options.samples, SAMPLED_LENGTH, seed)
+            return self._decoder.sample(self._cross(inputs, seed), self._options.samples, length, seed)
 
         return self._compiled(sample)
 
     def _compiled(self, function, tokens: tf.DType | None = None, weighted: bool = False):
-        kind = self._inputs[0]
-        specs = [tf.TensorSpec([None, *kind.shape[-3:]], tf.uint8 if self._stage.encoder else tf.float32)]
+        example = self._views[0](np.array([0]))
+        specs = [tf.TensorSpec([None, *example.shape[1:]], example.dtype)]
         specs += [tf.TensorSpec([None, None, None], tokens)] if tokens else []
         specs += [tf.TensorSpec([None, None], tf.float32)] if weighted else []
         return tf.function(function, [*specs, tf.TensorSpec([2], tf.int32)], autograph=False)
