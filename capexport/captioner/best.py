@@ -41,11 +41,11 @@ class BestOptions(StageOptions):
     cider_rate     their highest learning rate
     """
 
-    word_epochs: int = 20
+    word_epochs: int = 12
     word_rate: float = 1e-3
-    joint_epochs: int = 0
-    joint_rate: float = 5e-5
-    cider_epochs: int = 12
+    joint_epochs: int = 5
+    joint_rate: float = 2e-4
+    cider_epochs: int = 7
     cider_rate: float = 5e-5
 
     def __post_init__(self) -> None:
