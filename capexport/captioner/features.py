@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -81,6 +82,6 @@ class FeatureCache:
         return np.concatenate(batches)
 
     def _key(self) -> str:
-        identity = [list(self._encoder.input_shape[1:3]), self._resize, [path.name for path in self._photos]]
+        identity: list[Any] = [list(self._encoder.input_shape[1:3]), self._resize, [path.name for path in self._photos]]
         identity += [self._view] if self._view else []
         return fingerprint(encoder_variables(self._encoder), json.dumps(identity).encode())[:16]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -84,8 +84,9 @@ class Trainer:
             captioner.feature_extractor.trainable = True
             self._variables += captioner.feature_extractor.trainable_variables
             captioner.feature_extractor.trainable = False
-        caches = [] if stage.encoder else groups.features(options.views)
-        self._views = [cache.take for cache in caches] or [groups.pixels().__getitem__]
+        self._views: list[Callable[[np.ndarray], np.ndarray]] = (
+            [groups.pixels().__getitem__] if stage.encoder else [cache.take for cache in groups.features(options.views)]
+        )
         self._rate = captioner.config.dropout_rate
         self._words = cross_entropy(self._decoder, options.label_smoothing)
         self.optimizer = self._new_optimizer()

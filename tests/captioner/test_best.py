@@ -19,7 +19,7 @@ CONFIG = CaptionerConfig(
     image_size=(64, 64), num_layers=1, units=16, vocabulary_size=40, max_length=12, dropout_rate=0.1
 )
 OPTIONS = BestOptions(
-    word_epochs=4,
+    word_epochs=10,
     word_rate=2e-2,
     joint_epochs=2,
     joint_rate=1e-3,
@@ -81,10 +81,10 @@ def test_every_stage_learns_and_a_cut_off_run_ends_as_the_undisturbed_one(lively
     lines = []
     whole = train_best(CONFIG, tf_clone(lively_encoder), *data, tmp_path / "whole", OPTIONS, initial, lines.append)
     epochs = records(tmp_path / "whole")
-    assert [epoch["stage"] for epoch in epochs] == ["word"] * 4 + ["joint"] * 2 + ["cider"] * 3
+    assert [epoch["stage"] for epoch in epochs] == ["word"] * 10 + ["joint"] * 2 + ["cider"] * 3
     assert [line.split(":")[0] for line in lines[2:5]] == ["word epoch 1", "word epoch 2", "word epoch 3"]
-    assert epochs[3]["val_loss"] < epochs[0]["val_loss"] - 0.3
-    assert epochs[-1]["loss"] < epochs[6]["loss"]  # the samples' CIDEr has grown
+    assert epochs[9]["val_loss"] < epochs[0]["val_loss"] - 0.3
+    assert epochs[-1]["loss"] < epochs[12]["loss"]  # the samples' CIDEr has grown
     assert (tmp_path / "whole/training/curves.png").read_bytes().startswith(b"\x89PNG")
     before, after = (weights(one) for one in (capexport.load_captioner(initial), whole))
     assert any((before[name] != after[name]).any() for name in before if name.startswith("feature_extractor"))
