@@ -19,6 +19,7 @@ import tf_keras
 from ..errors import DataError
 from ..image import Pixels
 from ..progress import bar
+from .augmentation import augment
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,6 @@ def distill(
     steps = len(photos) // options.batch
     student.trainable = True
     _set_momentum(student, options.momentum)
-    tf.random.set_seed(options.seed)
     schedule = tf_keras.optimizers.schedules.CosineDecay(options.learning_rate, options.epochs * steps)
     optimizer = tf_keras.optimizers.Adam(schedule)
     optimizer.build(student.trainable_variables)
@@ -82,7 +82,8 @@ def distill(
 def _training_step(student, teacher, optimizer, options: DistillationOptions):
     @tf.function
     def step(pixels: tf.Tensor) -> tf.Tensor:
-        images = _augment(pixels, options.smallest_crop, options.gain)
+        seed = tf.stack([options.seed, tf.cast(optimizer.iterations, tf.int32)])
+        images = augment(pixels, seed, options.smallest_crop, options.gain)
         target = teacher(images, training=False)
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.square(student(images, training=True) - target))
@@ -91,19 +92,6 @@ def _training_step(student, teacher, optimizer, options: DistillationOptions):
         return loss
 
     return step
-
-
-def _augment(pixels: tf.Tensor, smallest_crop: float, gain: float) -> tf.Tensor:
-    """A random crop, flip and gain of each channel: float32 (B, h, w, 3)."""
-    count, height, width = tf.shape(pixels)[0], pixels.shape[1], pixels.shape[2]
-    sides = tf.random.uniform([count, 2], smallest_crop, 1.0)
-    corners = tf.random.uniform([count, 2]) * (1.0 - sides)
-    boxes = tf.concat([corners, corners + sides], axis=1)  # y1, x1, y2, x2
-    flip = tf.random.uniform([count, 1]) < 0.5
-    boxes = tf.where(flip, tf.gather(boxes, [0, 3, 2, 1], axis=1), boxes)
-    images = tf.image.crop_and_resize(tf.cast(pixels, tf.float32), boxes, tf.range(count), [height, width])
-    gains = tf.random.uniform([count, 1, 1, 3], 1.0 - gain, 1.0 + gain)
-    return tf.clip_by_value(images * gains, 0.0, 255.0)
 
 
 def _batches(photos: Sequence[Pixels] | np.ndarray, options: DistillationOptions, epoch: int) -> Iterator[np.ndarray]:

@@ -78,6 +78,14 @@ def encoder_variables(feature_extractor: Any) -> dict[str, tf.Variable]:
     }
 
 
+def assign_all(captioner: Any, source: Any) -> None:
+    """Give a captioner the weights of another one of the same shape, encoder and decoder."""
+    for read in (decoder_variables, lambda one: encoder_variables(one.feature_extractor)):
+        given = read(source)
+        for name, variable in read(captioner).items():
+            variable.assign(given[name])
+
+
 def fingerprint(variables: Mapping[str, tf.Variable], *others: bytes) -> str:
     """A hash (sha256, hexadecimal) of variables, by name, and of whatever else makes the difference."""
     digest = hashlib.sha256()

@@ -14,7 +14,7 @@ PRIVATE_HOSTS = "fetch photos from this machine and from private networks, too"
 T = TypeVar("T")
 
 
-def add_options(parser: argparse.ArgumentParser, kind: type[Any], without: tuple[str, ...] = ()) -> None:
+def add_options(parser: argparse._ActionsContainer, kind: type[Any], without: tuple[str, ...] = ()) -> None:
     """An option --field-name for each field of the dataclass, explained as in its docstring."""
     hints = typing.get_type_hints(kind)
     explained = _explanations(kind)

@@ -55,6 +55,21 @@ def test_from_a_folder_of_photos_to_a_caption(capsys, folder, encoder_weights, p
     assert (code, len(text.splitlines())) == (0, 1)
 
 
+def test_the_best_recipe_goes_on_from_a_captioner(capsys, folder, encoder_weights, tmp_path):
+    """Encoder and decoder of a captioner that the tutorial's recipe has trained."""
+    data = ["train", "--dataset", "folder", "--data", folder, *SMALL, "--train-photos", 12, "--dev-photos", 4]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(capsys, *data, *QUICK, "--encoder-weights", encoder_weights, "--out", first)[0] == 0
+    best = [*data, "--recipe", "best", "--encoder-weights", first, "--init", first, "--out", second]
+    refused(capsys, "--batch is an option of --recipe tutorial", *best, "--batch", 8)
+    refused(capsys, "--views is an option of --recipe best", *data, "--views", 2, "--out", second)
+    refused(capsys, "nothing to do", *best, "--word-epochs", 0, "--joint-epochs", 0, "--cider-epochs", 0)
+    code, text, err = run(capsys, *best, "--word-epochs", 0, "--joint-epochs", 0, "--cider-epochs", 1, "--views", 1)
+    assert (code, err) == (0, "")
+    assert text.splitlines()[2].startswith("cider epoch 1: loss -")
+    assert (second / "config.json").is_file()
+
+
 def test_distill_takes_the_photos_of_a_folder(capsys, folder, encoder_weights, tmp_path):
     out = tmp_path / "encoder"
     arguments = ["distill", "--dataset", "folder", "--data", folder, "--teacher-weights", encoder_weights]

@@ -1,0 +1,130 @@
+"""The best recipe on a data set of three colours: it learns, goes on where it was cut off, and keeps the best."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import capexport
+from capexport.captioner.best import BestOptions, train_best
+from capexport.captioner.config import CaptionerConfig
+from capexport.captioner.storage import build_weights
+from capexport.captioner.weights import decoder_variables, encoder_variables
+from capexport.datasets import load_dataset
+from capexport.errors import OptionError, OutputError
+
+CONFIG = CaptionerConfig(
+    image_size=(64, 64), num_layers=1, units=16, vocabulary_size=40, max_length=12, dropout_rate=0.1
+)
+OPTIONS = BestOptions(
+    word_epochs=10,
+    word_rate=2e-2,
+    joint_epochs=2,
+    joint_rate=1e-3,
+    cider_epochs=3,
+    cider_rate=3e-3,
+    photos=5,
+    samples=3,
+    views=2,
+    average=0.5,
+)
+
+
+@pytest.fixture
+def data(small_flickr8k):
+    return load_dataset("flickr8k", small_flickr8k, "train"), load_dataset("flickr8k", small_flickr8k, "dev")
+
+
+@pytest.fixture
+def encoder(lively_encoder):
+    """Its own, since the recipe trains it."""
+    encoder = tf_clone(lively_encoder)
+    encoder.trainable = False
+    return encoder
+
+
+def tf_clone(model):
+    from capexport.captioner.backbone import build_backbone
+
+    clone = build_backbone("MobileNetV3Small", (64, 64), None)
+    clone.set_weights(model.get_weights())
+    return clone
+
+
+@pytest.fixture
+def initial(encoder, data, tmp_path):
+    """A decoder of random weights, so that two runs begin alike."""
+    from capexport.captioner.model import build_captioner
+    from capexport.captioner.tokenizer import learn_vocabulary
+
+    tf.keras.utils.set_random_seed(3)
+    vocabulary = learn_vocabulary([text for photo in data[0] for text in photo.captions], CONFIG.vocabulary_size)
+    captioner = build_captioner(dataclasses.replace(CONFIG, vocabulary_size=len(vocabulary)), vocabulary, encoder)
+    captioner.output_layer.bias = np.zeros(len(vocabulary), np.float32)
+    build_weights(captioner)
+    capexport.save_captioner(captioner, tmp_path / "initial")
+    return tmp_path / "initial"
+
+
+def records(out):
+    return json.loads((out / "training/history.json").read_text())
+
+
+def weights(captioner):
+    named = encoder_variables(captioner.feature_extractor) | decoder_variables(captioner)
+    return {name: variable.numpy() for name, variable in named.items()}
+
+
+def test_every_stage_learns_and_a_cut_off_run_ends_as_the_undisturbed_one(lively_encoder, data, initial, tmp_path):
+    lines = []
+    whole = train_best(CONFIG, tf_clone(lively_encoder), *data, tmp_path / "whole", OPTIONS, initial, lines.append)
+    epochs = records(tmp_path / "whole")
+    assert [epoch["stage"] for epoch in epochs] == ["word"] * 10 + ["joint"] * 2 + ["cider"] * 3
+    assert [line.split(":")[0] for line in lines[2:5]] == ["word epoch 1", "word epoch 2", "word epoch 3"]
+    assert epochs[9]["val_loss"] < epochs[0]["val_loss"] - 0.3
+    assert epochs[-1]["loss"] < epochs[12]["loss"]  # the samples' CIDEr has grown
+    assert (tmp_path / "whole/training/curves.png").read_bytes().startswith(b"\x89PNG")
+    before, after = (weights(one) for one in (capexport.load_captioner(initial), whole))
+    assert any((before[name] != after[name]).any() for name in before if name.startswith("feature_extractor"))
+
+    for cut in ("word epoch 2", "cider epoch 1"):
+
+        def interrupt(line, cut=cut):
+            if line.startswith(cut):
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train_best(CONFIG, tf_clone(lively_encoder), *data, tmp_path / "cut", OPTIONS, initial, interrupt)
+        assert not (tmp_path / "cut/config.json").exists()
+    resumed = train_best(CONFIG, tf_clone(lively_encoder), *data, tmp_path / "cut", OPTIONS, initial, lambda _: None)
+    for again, first in zip(records(tmp_path / "cut"), epochs, strict=True):
+        for key in ("loss", "val_loss", "val_cider"):
+            assert again[key] == pytest.approx(first[key], rel=1e-3, abs=1e-3)
+    for name, value in weights(resumed).items():
+        np.testing.assert_allclose(value, after[name], rtol=1e-2, atol=1e-3, err_msg=name)
+
+
+def test_a_stage_keeps_its_best_epoch(encoder, data, initial, tmp_path):
+    hot = dataclasses.replace(OPTIONS, joint_epochs=0, word_epochs=3, cider_epochs=2, cider_rate=3.0)  # ruins it
+    captioner = train_best(CONFIG, encoder, *data, tmp_path / "out", hot, initial, lambda _: None)
+    best = {
+        stage: max(e["val_cider"] for e in records(tmp_path / "out") if e["stage"] == stage) for stage in ("cider",)
+    }
+    assert records(tmp_path / "out")[-1]["val_cider"] <= best["cider"]
+    again = capexport.load_captioner(tmp_path / "out")
+    assert all((weights(captioner)[name] == value).all() for name, value in weights(again).items())
+
+
+def test_what_is_refused(encoder, data, initial, tmp_path):
+    with pytest.raises(OptionError, match="nothing to do"):
+        BestOptions(word_epochs=0, joint_epochs=0, cider_epochs=0)
+    with pytest.raises(OptionError, match="Unknown precision 'half'"):
+        BestOptions(precision="half")
+    with pytest.raises(OptionError, match="2 samples"):
+        BestOptions(samples=1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/letter.txt").write_text("dear")
+    with pytest.raises(OutputError, match="not a training run"):
+        train_best(CONFIG, encoder, *data, tmp_path / "out", OPTIONS, initial)
