@@ -70,10 +70,11 @@ def read_photo(photo: Photo, decode: Callable[[Image.Image], Image.Image] = lamb
         return _flatten(_checked_size(photo, name))
     if isinstance(photo, np.ndarray):
         return _flatten(_checked_size(_from_array(photo), name))
-    if not isinstance(photo, str | bytes | os.PathLike | Readable):
+    readable = not isinstance(photo, str | bytes | os.PathLike)  # Readable itself takes long to ask for
+    if readable and not isinstance(photo, Readable):
         raise ImageError(f"A photo is a path, bytes, a binary file, a PIL image or an array, not {photo!r:.80}.")
     try:
-        return _decode(photo.read() if isinstance(photo, Readable) else photo, name, decode)
+        return _decode(photo.read() if readable else photo, name, decode)
     except FileNotFoundError as error:
         raise ImageError(f"There is no photo at {name}.") from error
     except UnidentifiedImageError as error:
