@@ -9,6 +9,7 @@ from xml.sax.saxutils import escape
 
 from ..atomic import clear_partials, new_file
 from ..errors import OutputError
+from .storage import Source
 
 OURS = b'x:xmptk="capexport"'  # the toolkit that wrote a packet; whoever edits it puts another in its place
 PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -77,7 +78,7 @@ XMP = Sidecar(
 )
 
 
-def check_sidecars(photos: Iterable[Path], sidecars: Iterable[Sidecar], fresh: bool, force: bool) -> int:
+def check_sidecars(photos: Iterable[Source], sidecars: Iterable[Sidecar], fresh: bool, force: bool) -> int:
     """Go through the photos, a folder's one after the other, and return how many there are.
 
     Raises OutputError if two of them would share a sidecar; if fresh, and force is not set, for the first sidecar that
@@ -88,6 +89,8 @@ def check_sidecars(photos: Iterable[Path], sidecars: Iterable[Sidecar], fresh: b
     named: dict[Path, Path] = {}
     for photo in photos:
         count += 1
+        if not kinds or not isinstance(photo, Path):
+            continue
         if photo.parent != folder:
             folder = photo.parent
             named.clear()

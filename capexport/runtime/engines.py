@@ -19,7 +19,6 @@ from .backend import Backend, GraphBackend, Model, Runner, Tensors
 from .crowd import Crowd
 from .greedy import GreedyGraph
 
-
 Models = dict[tuple[str, int | None], Model]  # by file and threads
 
 
