@@ -54,8 +54,8 @@ def open_journal(path: Path, resume: bool, force: bool) -> Iterator[Journal]:
         with _refusals(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(path.open("ab"))
-            _lock(path, file)
-            file.truncate(_whole_lines(path) if resume else 0)
+            lock(path, file)
+            file.truncate(whole_lines(path) if resume else 0)
         try:
             yield Journal(path, file)
             os.fsync(file.fileno())
@@ -90,7 +90,8 @@ def read_rows(path: Path) -> Iterator[Row]:
             yield row
 
 
-def _lock(path: Path, file: BinaryIO) -> None:
+def lock(path: Path, file: BinaryIO) -> None:
+    """Keep other runs from the file until it is closed; raises OutputError if one has it open."""
     if fcntl is not None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -98,7 +99,7 @@ def _lock(path: Path, file: BinaryIO) -> None:
             raise OutputError(f"{path} is being written by another run; wait for it, or stop it.") from error
 
 
-def _whole_lines(path: Path) -> int:
+def whole_lines(path: Path) -> int:
     """Bytes of the file up to its last line break, which is looked for from the end."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)

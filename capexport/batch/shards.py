@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -127,6 +128,39 @@ def photos_of(shard: str) -> Iterator[Held]:
         yield from READERS[suffix_of(shard) or ".tar"](shard)
     except OSError as error:
         raise DataError(f"{shard} cannot be read: {error}.") from error
+
+
+def split_shard(path: str) -> tuple[str, str] | None:
+    """The shard of a photo that is named after it, and the photo's name in there; None for a photo on its own."""
+    for suffix in READERS:
+        shard, found, name = path.partition(f"{suffix}/")
+        if found:
+            return shard + suffix, name
+    return None
+
+
+def read_from_shard(shard: str, path: str) -> bytes:
+    """The bytes of a photo in a shard, by the path of its row; raises DataError, or ImageError if it is not there."""
+    if shard.lower().endswith(".tar") and not is_uri(shard):
+        place, size = _places(shard).get(path, (0, 0))
+        with open_input(shard) as file:
+            file.seek(place)
+            return file.read(min(size, MOST_BYTES))
+    for photo in photos_of(shard):
+        if str(photo) == path:
+            return photo.read()
+    raise ImageError(f"There is no photo at {path}.")
+
+
+@functools.lru_cache(maxsize=8)
+def _places(shard: str) -> dict[str, tuple[int, int]]:
+    """Where the photos of a tar file that is not packed are, and how large, by the paths of their rows."""
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            members = [member for member in tar if member.isfile() and _is_photo(member.name)]
+    except (OSError, tarfile.TarError) as error:
+        raise DataError(f"{shard} cannot be read: {error}.") from error
+    return {join(shard, member.name): (member.offset_data, member.size) for member in members}
 
 
 def find_shards(sources: Iterable[str]) -> list[str]:

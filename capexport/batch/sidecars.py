@@ -56,6 +56,22 @@ class Sidecar:
         if self._taken(path, force):
             raise OutputError(_refusal(path))
 
+    def replace(self, photo: Path, before: set[str], text: str) -> None:
+        """Write the photo's sidecar anew, or remove it if the text is empty; one that nobody of us wrote is left alone.
+
+        before  what the caption may have been: a sidecar that says it is ours
+        """
+        path = self.name(photo)
+        if path.exists():
+            body = path.read_bytes()
+            if not (self.ours(body) or body in {self.body(one).encode() for one in before}):
+                return
+        if text:
+            with new_file(path) as partial:
+                partial.write_bytes(self.body(text).encode())
+        else:
+            path.unlink(missing_ok=True)
+
     def _taken(self, path: Path, force: bool) -> bool:
         return not force and path.exists() and not self.ours(path.read_bytes())
 

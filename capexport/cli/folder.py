@@ -20,10 +20,22 @@ from ..errors import MissingExtraError, OptionError
 from ..runtime.captioner import load
 from ..runtime.options import DecodingOptions
 from .default_bundle import default_bundle
+from .review import review
 
 SOME_FAILED = 1
 LOCAL, RAY = "local", "ray"
-OF_FOLDERS = ("recursive", "resume", "sidecar", "xmp", "min_confidence", "shard", "workers", "format", "engine")
+OF_FOLDERS = (
+    "recursive",
+    "resume",
+    "sidecar",
+    "xmp",
+    "min_confidence",
+    "review",
+    "shard",
+    "workers",
+    "format",
+    "engine",
+)
 
 
 def configure(group: argparse._ArgumentGroup) -> None:
@@ -35,6 +47,7 @@ def configure(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--min-confidence", type=float, metavar="X", help="leave captions below it empty, from 0 to 1")
     group.add_argument("--sidecar", action="store_true", help="write each caption to photo.jpg.txt, too")
     group.add_argument("--xmp", action="store_true", help="write each caption to photo.xmp, too, as its description")
+    group.add_argument("--review", action="store_true", help="then look through the captions in a browser")
     group.add_argument("--shard", metavar="I/N", help="do the Ith part of N, from 0, of the shards or of the folder")
     group.add_argument("--format", choices=tuple(FORMATS), help="of the captions of shards in a folder")
     group.add_argument("--engine", choices=(LOCAL, RAY), help="by this process, or by the workers of a Ray cluster")
@@ -67,6 +80,8 @@ def run(parsed: argparse.Namespace, options: DecodingOptions) -> int:
         raise OptionError("--out FILE is for the photos of one folder; name just that.")
     if parsed.format:
         raise OptionError("--format is of shards; a folder's captions have that of the file's name.")
+    if parsed.review and Path(parsed.out).suffix != ".jsonl":
+        raise OptionError("--review saves into a .jsonl; name such a file with --out.")
     what = Folder(
         parsed.photos[0] if is_uri(parsed.photos[0]) else Path(parsed.photos[0]),
         Path(parsed.out),
@@ -86,12 +101,14 @@ def run(parsed: argparse.Namespace, options: DecodingOptions) -> int:
         else:
             tally = caption_folder(load(bundle, threads=parsed.threads), what, options, show)
     print(f"{what.out}: {_photos(tally)}{on_ray.report(tally) if on_ray else ''}", file=sys.stderr)
+    if parsed.review:
+        review(what.out, parsed.bundle, what.sidecars)
     return SOME_FAILED if tally.failed else 0
 
 
 def _run_shards(parsed: argparse.Namespace, options: DecodingOptions) -> int:
-    if parsed.sidecar or parsed.xmp or parsed.recursive:
-        raise OptionError("--recursive, --sidecar and --xmp are for a folder of photos, not for shards.")
+    if parsed.sidecar or parsed.xmp or parsed.recursive or parsed.review:
+        raise OptionError("--recursive, --sidecar, --xmp and --review are for a folder of photos, not for shards.")
     if not any(map(suffix_of, parsed.photos)) and Path(parsed.out).suffix:
         raise OptionError(f"Captions are written to a file ending in {', '.join(SUFFIXES)}, not to {parsed.out}.")
     what = Shards(
