@@ -50,7 +50,7 @@ def write_attention_page(
     }
     template = resources.files(__package__).joinpath("attention_page.html").read_text("utf-8")
     values = {
-        "policy": _policy(template),
+        "policy": content_policy(template, {"img-src": "data:"}),
         "caption": html.escape(caption.text),
         "photo": _data_uri(image),
         "width": str(image.width),
@@ -78,9 +78,9 @@ def _data_uri(image: Image.Image) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def _policy(template: str) -> str:
-    """A Content-Security-Policy (W3C, level 3): the template's own style and script, photos in the page, no more."""
-    allowed = {"default-src": "'none'", "img-src": "data:", "base-uri": "'none'", "form-action": "'none'"}
+def content_policy(template: str, more: dict[str, str]) -> str:
+    """A Content-Security-Policy (W3C, level 3): the template's own style and script, and `more`, but nothing else."""
+    allowed = {"default-src": "'none'", "base-uri": "'none'", "form-action": "'none'", **more}
     for tag in ("style", "script"):
         content = template.split(f"<{tag}>")[1].split(f"</{tag}>")[0]
         digest = hashlib.sha256(content.encode()).digest()

@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,8 @@ class Readable(Protocol):
         """All of its bytes."""
 
 
-Photo = str | os.PathLike[str] | bytes | Readable | Image.Image | NDArray[Any]
+FilePhoto = str | os.PathLike[str] | bytes
+Photo = FilePhoto | Readable | Image.Image | NDArray[Any]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
@@ -76,10 +77,11 @@ def read_photo(photo: Photo, decode: Callable[[Image.Image], Image.Image] = lamb
         return _flatten(_checked_size(photo, name))
     if isinstance(photo, np.ndarray):
         return _flatten(_checked_size(_from_array(photo), name))
-    if not isinstance(photo, str | bytes | os.PathLike | Readable):
+    file = isinstance(photo, str | bytes | os.PathLike)  # asked first, for Readable takes long to ask for
+    if not (file or isinstance(photo, Readable)):
         raise ImageError(f"A photo is a path, bytes, a binary file, a PIL image or an array, not {photo!r:.80}.")
     try:
-        return _decode(photo.read() if isinstance(photo, Readable) else photo, name, decode)
+        return _decode(cast("FilePhoto", photo) if file else cast("Readable", photo).read(), name, decode)
     except FileNotFoundError as error:
         raise ImageError(f"There is no photo at {name}.") from error
     except UnidentifiedImageError as error:
@@ -90,9 +92,7 @@ def read_photo(photo: Photo, decode: Callable[[Image.Image], Image.Image] = lamb
         raise ImageError(f"{name} cannot be read: {error}.") from error
 
 
-def _decode(
-    photo: str | os.PathLike[str] | bytes, name: str, decode: Callable[[Image.Image], Image.Image]
-) -> Image.Image:
+def _decode(photo: FilePhoto, name: str, decode: Callable[[Image.Image], Image.Image]) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is checked below
         with io.BytesIO(photo) if isinstance(photo, bytes) else Path(photo).open("rb") as file:

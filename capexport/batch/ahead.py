@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from ..errors import ImageError
-from ..image import Pixels
+from ..image import Photo, Pixels
 from ..runtime.caption import Caption
 from ..runtime.captioner import Captioner
 from ..runtime.options import DecodingOptions
+from .rows import Row, photo_row
+from .storage import Held, Remote, Source
 
 AHEAD = 2  # batches a thread: one that it works at, and one that waits for it
+FETCHERS = 16  # photos that are fetched from storage at once: that is waiting, not work
 Results = list[Caption | ImageError]
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 def caption_ahead(
-    captioner: Captioner, batches: Iterable[Sequence[Path]], options: DecodingOptions
+    captioner: Captioner, batches: Iterable[Sequence[Photo]], options: DecodingOptions
 ) -> Iterator[Results]:
     """The captions of each batch, in order, with an ImageError in the place of a photo that cannot be read.
 
@@ -29,13 +35,44 @@ def caption_ahead(
 
     Raises what the captioner raises for its options and its graphs.
     """
-    most = AHEAD * captioner.threads
-    waiting: deque[Future[Results]] = deque()
-    pool = ThreadPoolExecutor(captioner.threads, "captions")
+    return map_ahead(lambda photos: _caption(captioner, photos, options), batches, captioner.threads)
+
+
+def rows_ahead(
+    captioner: Captioner,
+    batches: Iterable[Sequence[Source]],
+    options: DecodingOptions,
+    min_confidence: float,
+    run: str,
+) -> Iterator[Row]:
+    """As caption_ahead, a row a photo: see rows.photo_row."""
+    begun, taken = itertools.tee(batches)
+    for photos, results in zip(taken, caption_ahead(captioner, begun, options), strict=True):
+        for photo, result in zip(photos, results, strict=True):
+            yield photo_row(str(photo), result, min_confidence, run)
+
+
+def batched(photos: Iterable[Source], size: int) -> Iterator[list[Source]]:
+    """The photos, so many at a time."""
+    waiting = iter(photos)
+    return iter(lambda: list(itertools.islice(waiting, size)), [])
+
+
+def fetch_ahead(batches: Iterable[Sequence[Source]], size: int) -> Iterator[Sequence[Source]]:
+    """The batches, of no more than `size` photos; those in storage are fetched, many at once, and Held."""
+    most = max(1, AHEAD * FETCHERS // size)
+    with ThreadPoolExecutor(FETCHERS, "photos") as pool:
+        yield from map_ahead(lambda photos: list(pool.map(_fetched, photos)), batches, most, ahead=1)
+
+
+def map_ahead(work: Callable[[S], T], items: Iterable[S], threads: int, ahead: int = AHEAD) -> Iterator[T]:
+    """As map, in order, by several threads; no more than `ahead` items a thread are taken beyond those yielded."""
+    waiting: deque[Future[T]] = deque()
+    pool = ThreadPoolExecutor(threads, "captions")
     try:
-        for photos in batches:
-            waiting.append(pool.submit(_caption, captioner, photos, options))
-            if len(waiting) == most:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) == ahead * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -43,17 +80,27 @@ def caption_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _caption(captioner: Captioner, photos: Sequence[Path], options: DecodingOptions) -> Results:
-    read = [_read(captioner, photo) for photo in photos]
+def _fetched(photo: Source) -> Source:
+    if not isinstance(photo, Remote):
+        return photo
+    try:
+        return Held(photo.name, photo.read())
+    except Exception as error:  # as in read_photo
+        return Held(photo.name, ImageError(f"{photo} cannot be read: {error}."))
+
+
+def _caption(captioner: Captioner, photos: Sequence[Photo], options: DecodingOptions) -> Results:
+    read = [read_photo(captioner, photo) for photo in photos]
     pixels = [one for one in read if not isinstance(one, ImageError)]
     captions = iter(captioner.caption_part(np.stack(pixels), options) if pixels else [])
     return [one if isinstance(one, ImageError) else next(captions) for one in read]
 
 
-def _read(captioner: Captioner, photo: Path) -> Pixels | ImageError:
+def read_photo(captioner: Captioner, photo: Photo) -> Pixels | ImageError:
+    """Its pixels, or what is wrong with it."""
     try:
         return captioner.preprocess(photo)
     except ImageError as error:
         return error
     except Exception as error:  # of thousands of photos, no one may end the run, whatever its decoder trips over
-        return ImageError(f"{photo} cannot be read: {type(error).__name__}: {error}.")
+        return ImageError(f"{photo!s} cannot be read: {type(error).__name__}: {error}.")

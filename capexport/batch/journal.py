@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..errors import OutputError
 from .rows import Row, is_row
@@ -62,10 +62,10 @@ def open_journal(path: Path, resume: bool, force: bool) -> Iterator[Journal]:
         with _refusals(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(path.open("ab"))
-            _lock(path, file)
+            lock(path, file)
             if not resume:
                 file.truncate(0)
-            whole = _whole_lines(path)
+            whole = whole_lines(path)
         try:
             yield Journal(path, file, whole)
             os.fsync(file.fileno())
@@ -96,7 +96,7 @@ def read_rows(path: Path, end: int | None = None) -> Iterator[Row]:
             place += len(line)
             if end is not None and place > end:
                 return
-            row = None
+            row: Any = None
             with contextlib.suppress(ValueError, RecursionError):  # of JSON and of UTF-8
                 row = json.loads(line)
             if not is_row(row):
@@ -104,7 +104,8 @@ def read_rows(path: Path, end: int | None = None) -> Iterator[Row]:
             yield row
 
 
-def _lock(path: Path, file: BinaryIO) -> None:
+def lock(path: Path, file: BinaryIO) -> None:
+    """Keep other runs from the file until it is closed; raises OutputError if one has it open."""
     if fcntl is not None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,7 +113,7 @@ def _lock(path: Path, file: BinaryIO) -> None:
             raise OutputError(f"{path} is being written by another run; wait for it, or stop it.") from error
 
 
-def _whole_lines(path: Path) -> int:
+def whole_lines(path: Path) -> int:
     """Bytes of the file up to its last line break, which is looked for from the end."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)

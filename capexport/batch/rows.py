@@ -55,7 +55,7 @@ ROW = {"path", "run", "error", *NOTHING}
 def _is_caption(value: Any, alternatives: bool = True) -> bool:
     if not isinstance(value, dict) or not NOTHING.keys() <= value.keys():
         return False
-    lists = {"words": str, "tokens": int, "log_probabilities": (int, float), "alternatives": dict}
+    lists: dict[str, Any] = {"words": str, "tokens": int, "log_probabilities": (int, float), "alternatives": dict}
     fits = isinstance(value["text"], str) and isinstance(value["confidence"], int | float)
     fits = fits and all(
         isinstance(value[key], list) and all(isinstance(one, kind) for one in value[key]) for key, kind in lists.items()

@@ -7,21 +7,22 @@ import filecmp
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..atomic import check_absent, clear_partials, new_file
 from ..bundle import Bundle
 from ..errors import ImageError, OptionError, OutputError
-from ..runtime.caption import Caption
 from ..runtime.captioner import Captioner
 from ..runtime.options import DecodingOptions
 from ..runtime.rules import Rules
-from .ahead import caption_ahead
+from .ahead import batched, fetch_ahead, rows_ahead
 from .journal import Journal, check_journal, open_journal
-from .rows import Row, photo_row
+from .rows import Row
+from .shards import ALL, Share
 from .sidecars import Sidecar, check_sidecars
+from .storage import Source, is_uri
 from .tables import WRITERS, load_parquet
 from .walk import photos_under
 
@@ -33,34 +34,35 @@ BATCH = 8  # of one thread: with more, what the encoder has between its layers n
 class Folder:
     """What is to be captioned, and where the captions go.
 
-    folder          of the photos
+    folder          of the photos; the URI of one in storage is a str
     out             the file of the captions, of one of SUFFIXES
     recursive       whether photos of folders in it count, too
     batch           photos captioned together, by each thread
     min_confidence  a caption below it is left empty, and has no sidecar
     sidecars        written beside each photo
+    share           of the batches, which are dealt out one by one
     resume          goes on with what a run left that did not come to its end; begins one where there is nothing
     force           replaces an earlier run's files, and sidecars
     """
 
-    folder: Path
+    folder: Path | str
     out: Path
     recursive: bool = False
     batch: int = BATCH
     min_confidence: float = 0.0
     sidecars: tuple[Sidecar, ...] = ()
+    share: Share = ALL
     resume: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:
         if self.out.suffix not in SUFFIXES:
             raise OptionError(f"Captions are written to a file ending in {', '.join(SUFFIXES)}, not to {self.out}.")
-        if self.batch < 1 or not 0 <= self.min_confidence <= 1:
-            raise OptionError(
-                f"batch must be 1 or more and min_confidence from 0 to 1, not {self.batch} and {self.min_confidence}."
-            )
+        check_numbers(self.batch, self.min_confidence)
         if self.resume and self.force:
             raise OptionError("A run is either resumed or begun anew by force, not both.")
+        if self.sidecars and is_uri(str(self.folder)):
+            raise OptionError(f"Sidecars are written beside photos on disk, not to {self.folder}.")
         if self.out.suffix == ".parquet":
             load_parquet()
 
@@ -69,9 +71,10 @@ class Folder:
         """Where rows are collected: the output itself, or a file beside it that goes when the table is written."""
         return self.out if self.out.suffix == ".jsonl" else self.out.with_name(f"{self.out.name}.partial.jsonl")
 
-    def photos(self) -> Iterator[Path]:
-        """Them, in the order of walk.photos_under."""
-        return photos_under(self.folder, self.recursive)
+    def batches(self) -> Iterator[Sequence[Source]]:
+        """The photos of the share, captioned together, in the order of walk.photos_under."""
+        batches = batched(photos_under(self.folder, self.recursive), self.batch)
+        return (batch for number, batch in enumerate(batches) if self.share.has(number))
 
     def check(self) -> int:
         """The number of photos; raises ImageError without any, OutputError for a file that is in the way."""
@@ -79,23 +82,42 @@ class Folder:
         if self.journal != self.out and not resumed:
             check_absent(self.out, self.force)
         check_journal(self.journal, self.resume, self.force)
-        count = check_sidecars(self.photos(), self.sidecars, not resumed, self.force)
-        if not count:
+        photos = itertools.chain.from_iterable(self.batches())
+        count = check_sidecars(photos, self.sidecars, not resumed, self.force)
+        if not count and self.share == ALL:  # of a few batches some of many shares have none
             raise ImageError(f"There are no photos in {self.folder}.")
         return count
 
 
+def check_numbers(batch: int, min_confidence: float) -> None:
+    """Raise OptionError for a batch or a confidence that there cannot be."""
+    if batch < 1 or not 0 <= min_confidence <= 1:
+        raise OptionError(f"batch must be 1 or more and min_confidence from 0 to 1, not {batch} and {min_confidence}.")
+
+
 @dataclass
 class Tally:
-    """Photos that have a row by now, those of earlier runs and broken ones included, and the broken ones."""
+    """Photos that have a row by now, those of earlier runs and broken ones included, and the broken ones.
+
+    earlier  photos that an earlier run did
+    """
 
     photos: int = 0
     failed: int = 0
+    earlier: int = 0
+
+    @property
+    def done(self) -> int:
+        """How much of the work is done."""
+        return self.photos
 
     def count(self, row: Row) -> None:
         """Count a row in."""
         self.photos += 1
         self.failed += row["error"] is not None
+
+
+Rows = Callable[[Iterable[Sequence[Source]], str], Iterator[Row]]
 
 
 def caption_folder(
@@ -114,19 +136,43 @@ def caption_folder(
     Raises OutputError for files that are in the way, cannot be written or belong to another run, ImageError for a
     folder without photos, and what the captioner raises for its options and graphs.
     """
+
+    def rows(batches: Iterable[Sequence[Source]], run: str) -> Iterator[Row]:
+        fetched = fetch_ahead(batches, what.batch) if is_uri(str(what.folder)) else batches
+        return rows_ahead(captioner, fetched, options, what.min_confidence, run)
+
+    return collect(captioner.bundle, what, options, rows, progress)
+
+
+def collect(
+    bundle: Bundle,
+    what: Folder,
+    options: DecodingOptions,
+    rows: Rows,
+    progress: Callable[[Tally], None] = lambda tally: None,
+) -> Tally:
+    """As caption_folder, for whatever makes the rows.
+
+    rows  is called with the batches of photos that are to be captioned and the run's id, and gives their rows in any
+          order; of a batch of which a part is done, all of them: by what stands beside a photo its log-probabilities
+          can differ in the last digit, and a resumed run is to be the same as one that was not disturbed
+    """
     what.check()
     # Options that this vocabulary refuses are refused before an earlier run's rows are replaced.
-    Rules(options, captioner.bundle.vocabulary, captioner.bundle.manifest.shape.max_length)
-    run, tally = run_id(captioner.bundle, options, what), Tally()
+    Rules(options, bundle.vocabulary, bundle.manifest.shape.max_length)
+    run, tally = run_id(bundle, options, what.min_confidence, str(what.folder)), Tally()
     with open_journal(what.journal, what.resume, what.force) as journal:
         done = _done(journal, run, what, tally)
+        tally.earlier = tally.photos
         progress(tally)
-        for photo, result in _captions(captioner, what, options, done):
-            row = photo_row(str(photo), result, what.min_confidence, run)
+        waiting = (batch for batch in what.batches() if any(str(photo) not in done for photo in batch))
+        for row in rows(waiting, run):
+            if row["path"] in done:
+                continue
             if row["text"]:
                 for sidecar in what.sidecars:
                     # Before the row: a photo that has one is never looked at again.
-                    sidecar.write(photo, row["text"], what.force)
+                    sidecar.write(Path(row["path"]), row["text"], what.force)
             journal.append(row)
             tally.count(row)
             progress(tally)
@@ -137,10 +183,13 @@ def caption_folder(
     return tally
 
 
-def run_id(bundle: Bundle, options: DecodingOptions, what: Folder) -> str:
-    """12 hexadecimal digits that say whether two runs say the same of a photo, and call it by the same name."""
+def run_id(bundle: Bundle, options: DecodingOptions, min_confidence: float, place: str) -> str:
+    """12 hexadecimal digits that say whether two runs say the same of a photo, and call it by the same name.
+
+    place  where the photos are, by which they are named
+    """
     files = {name: file.sha256 for name, file in bundle.manifest.files.items()}
-    parts = [str(what.folder), files, dataclasses.asdict(options), what.min_confidence]
+    parts = [place, files, dataclasses.asdict(options), min_confidence]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -155,23 +204,6 @@ def _done(journal: Journal, run: str, what: Folder, tally: Tally) -> set[str]:
         names.add(row["path"])
         tally.count(row)
     return names
-
-
-def _captions(
-    captioner: Captioner, what: Folder, options: DecodingOptions, done: set[str]
-) -> Iterator[tuple[Path, Caption | ImageError]]:
-    """The photos that are not done, with their captions.
-
-    A batch of which a part is done is captioned whole: by what stands beside a photo its log-probabilities can differ
-    in the last digit, and a resumed run is to be the same as one that was not disturbed.
-    """
-    waiting = iter(what.photos())
-    whole = iter(lambda: list(itertools.islice(waiting, what.batch)), [])
-    begun, taken = itertools.tee(photos for photos in whole if any(str(photo) not in done for photo in photos))
-    for photos, results in zip(taken, caption_ahead(captioner, begun, options), strict=True):
-        for photo, result in zip(photos, results, strict=True):
-            if str(photo) not in done:
-                yield photo, result
 
 
 def _write_table(journal: Journal, what: Folder) -> None:

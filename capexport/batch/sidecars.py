@@ -9,6 +9,7 @@ from xml.sax.saxutils import escape
 
 from ..atomic import clear_partials, new_file
 from ..errors import OutputError
+from .storage import Source
 
 OURS = b'x:xmptk="capexport"'  # the toolkit that wrote a packet; whoever edits it puts another in its place
 PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -55,6 +56,22 @@ class Sidecar:
         if self._taken(path, force):
             raise OutputError(_refusal(path))
 
+    def replace(self, photo: Path, before: set[str], text: str) -> None:
+        """Write the photo's sidecar anew, or remove it if the text is empty; one that nobody of us wrote is left alone.
+
+        before  what the caption may have been: a sidecar that says it is ours
+        """
+        path = self.name(photo)
+        if path.exists():
+            body = path.read_bytes()
+            if not (self.ours(body) or body in {self.body(one).encode() for one in before}):
+                return
+        if text:
+            with new_file(path) as partial:
+                partial.write_bytes(self.body(text).encode())
+        else:
+            path.unlink(missing_ok=True)
+
     def _taken(self, path: Path, force: bool) -> bool:
         return not force and path.exists() and not self.ours(path.read_bytes())
 
@@ -77,7 +94,7 @@ XMP = Sidecar(
 )
 
 
-def check_sidecars(photos: Iterable[Path], sidecars: Iterable[Sidecar], fresh: bool, force: bool) -> int:
+def check_sidecars(photos: Iterable[Source], sidecars: Iterable[Sidecar], fresh: bool, force: bool) -> int:
     """Go through the photos, a folder's one after the other, and return how many there are.
 
     Raises OutputError if two of them would share a sidecar; if fresh, and force is not set, for the first sidecar that
@@ -88,6 +105,8 @@ def check_sidecars(photos: Iterable[Path], sidecars: Iterable[Sidecar], fresh: b
     named: dict[Path, Path] = {}
     for photo in photos:
         count += 1
+        if not kinds or not isinstance(photo, Path):
+            continue
         if photo.parent != folder:
             folder = photo.parent
             named.clear()

@@ -73,4 +73,10 @@ def _cells(row: Row) -> dict[str, Any]:
     return {**{name: row[name] for name in COLUMNS}, "alternatives": others and [other["text"] for other in others]}
 
 
+def write_jsonl(rows: Iterable[Row], path: Path) -> None:
+    """One JSON object a line."""
+    with path.open("w", encoding="ascii") as file:
+        file.writelines(f"{json.dumps(row)}\n" for row in rows)
+
+
 WRITERS: dict[str, Writer] = {".csv": write_csv, ".parquet": write_parquet}

@@ -8,37 +8,46 @@ from pathlib import Path
 
 from ..errors import ImageError
 from ..image import SUFFIXES
+from .storage import Remote, Source, is_folder, is_uri, join, listing
 
 
-def photos_under(folder: Path, recursive: bool = False) -> Iterator[Path]:
+def photos_under(folder: str | os.PathLike[str], recursive: bool = False) -> Iterator[Source]:
     """The folder's photos by name, then those of its folders, if recursive; only one folder's names are held at a time.
 
     Hidden files and folders are left out, and so is what is neither a file nor a link to one; links to folders are not
-    followed. A link to nothing counts as a photo, one that cannot be read.
+    followed. A link to nothing counts as a photo, one that cannot be read. The folder may be in storage, by its URI.
 
     Raises ImageError if there is no such folder, OSError for one that must not be read.
     """
-    if not folder.is_dir():
+    if not is_folder(str(folder)):
         raise ImageError(f"There is no folder at {folder}.")
-    return _walk(folder, recursive)
+    return _walk(str(folder), recursive)
 
 
-def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
+def _walk(folder: str, recursive: bool) -> Iterator[Source]:
     photos, folders = [], []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.name)
-            elif Path(entry.name).suffix.lower() in SUFFIXES and _is_file_or_gone(entry):
-                photos.append(entry.name)
+    for name, inner in listing(folder) if is_uri(folder) else _entries(folder):
+        if inner:
+            folders.append(name)
+        elif Path(name).suffix.lower() in SUFFIXES:
+            photos.append(name)
     for name in sorted(photos):
-        yield folder / name
+        path = join(folder, name)
+        yield Remote(path) if is_uri(folder) else Path(path)
     if recursive:
         del photos
         for name in sorted(folders):
-            yield from _walk(folder / name, recursive)
+            yield from _walk(join(folder, name), recursive)
+
+
+def _entries(folder: str) -> Iterator[tuple[str, bool]]:
+    """The names in a folder on disk that count, and whether each is a folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                inner = entry.is_dir(follow_symlinks=False)
+                if inner or _is_file_or_gone(entry):
+                    yield entry.name, inner
 
 
 def _is_file_or_gone(entry: os.DirEntry[str]) -> bool:

@@ -12,6 +12,7 @@ from ..errors import CapexportError, printable
 
 COMMANDS = {
     "caption": "caption photos with a bundle",
+    "review": "look through captions in the browser: accept, edit or empty them",
     "convert": "export a captioner to ONNX or TFLite",
     "verify": "hold a bundle against Keras",
     "evaluate": "score captions against people's: BLEU, METEOR, ROUGE-L, CIDEr, SPICE",

@@ -19,6 +19,7 @@ from ..errors import ImageError, OptionError
 from ..image import Photo, Pixels, load_image
 from .backend import Backend
 from .caption import Caption
+from .crowd import Crowd
 from .decoding import Decoding, decode
 from .engines import open_bundle
 from .greedy import GreedyGraph
@@ -63,7 +64,7 @@ class Captioner:
 
     backend  its encoder and decoder
     greedy   its graph for whole captions, None without one: it captions a photo alone with default options
-    crowd    a backend that several threads may use at once, for parts of a batch; None: batches stay whole
+    crowd    backends for several threads at once, for parts of a batch; None: batches stay whole
     threads  that read photos, and caption parts of a batch
     """
 
@@ -72,7 +73,7 @@ class Captioner:
         bundle: Bundle,
         backend: Backend,
         greedy: GreedyGraph | None = None,
-        crowd: Backend | None = None,
+        crowd: Crowd | None = None,
         threads: int = 1,
     ) -> None:
         self.bundle = bundle
@@ -173,20 +174,21 @@ class Captioner:
         size = min(PART, -(-len(pixels) // self.threads))
         if self._crowd is None or size == len(pixels):
             return self._decode(self.backend, pixels, options)
-        crowd, parts = self._crowd, [pixels[k : k + size] for k in range(0, len(pixels), size)]
+        parts = [pixels[k : k + size] for k in range(0, len(pixels), size)]
         with ThreadPoolExecutor(self.threads) as pool:
-            done = pool.map(lambda part: self._decode(crowd, part, options), parts)
+            done = pool.map(lambda part: self.caption_part(part, options), parts)
             return list(itertools.chain.from_iterable(done))
 
     def caption_part(self, pixels: NDArray[np.uint8], options: DecodingOptions) -> list[Caption]:
         """As caption_pixels, for a caller that has threads of its own, each with a part of the photos.
 
-        It runs in the calling thread alone where the engine lets several threads in at once; elsewhere they take turns.
+        It runs in the calling thread alone; on a device that is no processor the threads take turns.
         """
-        if self._crowd is not None:
-            return self._decode(self._crowd, pixels, options)
-        with self._turn:  # not step by step, for each step would find the other part's shapes, and allocate anew
-            return self._decode(self.backend, pixels, options)
+        if self._crowd is None:
+            with self._turn:  # not step by step, for each step would find the other part's shapes, and allocate anew
+                return self._decode(self.backend, pixels, options)
+        with self._crowd.backend() as backend:
+            return self._decode(backend, pixels, options)
 
     def _decode(self, backend: Backend, pixels: NDArray[np.uint8], options: DecodingOptions) -> list[Caption]:
         return decode(backend, backend.encode(pixels), self.bundle.vocabulary, self.bundle.manifest.shape, options)

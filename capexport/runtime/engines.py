@@ -16,7 +16,10 @@ from ..errors import MissingExtraError
 from ..manifest import CAPTIONER, SIGNATURES
 from ..recipes import FORMATS
 from .backend import Backend, GraphBackend, Model, Runner, Tensors
+from .crowd import Crowd
 from .greedy import GreedyGraph
+
+Models = dict[tuple[str, int | None], Model]  # by file and threads
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,12 @@ class Engines:
 
     backend  its encoder and decoder
     greedy   its graph for whole captions, None if it has none
-    crowd    the encoder and decoder for several threads at once, each call on one; None where that is of no use
+    crowd    the encoder and decoder for several threads at once; None where that is of no use
     """
 
     backend: Backend
     greedy: GreedyGraph | None
-    crowd: Backend | None
+    crowd: Crowd | None
 
 
 def open_bundle(bundle: Bundle, threads: int | None = None, device: str = "cpu") -> Engines:
@@ -46,25 +49,28 @@ def open_bundle(bundle: Bundle, threads: int | None = None, device: str = "cpu")
     """
     graphs, engine = bundle.manifest.graphs, _engine(bundle.manifest.format)
     files = [graph.file for graph in graphs.values()]
-    models: dict[tuple[str, int | None], Model] = {}
+    models: Models = {}
 
-    def open_one(name: str, threads: int | None) -> Runner:
+    def open_one(models: Models, name: str, threads: int | None) -> Runner:
         key = graphs[name].file, threads
         if key not in models:
             models[key] = engine.Model(bundle.files[key[0]], threads, f"the {name} of {bundle.directory}", device)
         outputs = [tensor.name for tensor in graphs[name].outputs]
         return models[key].runner(outputs, SIGNATURES[name] if files.count(key[0]) > 1 else None)
 
-    def open_late(name: str, threads: int | None) -> Runner:
-        return _opened_late(functools.partial(open_one, name, threads))
+    def open_late(models: Models, name: str, threads: int | None) -> Runner:
+        return _opened_late(functools.partial(open_one, models, name, threads))
+
+    def open_alone() -> Backend:
+        own = models if engine.PARALLEL else {}
+        return GraphBackend(graphs["decoder"], open_one(own, "encoder", 1), open_one(own, "decoder", 1))
 
     one_file = graphs["encoder"].file == graphs["decoder"].file
     opened = open_late if CAPTIONER in graphs else open_one
-    decode = opened("decoder", threads if one_file else 1)
-    backend = GraphBackend(graphs["decoder"], opened("encoder", threads), decode)
-    alone = backend if threads == 1 else GraphBackend(graphs["decoder"], open_late("encoder", 1), decode)
-    greedy = GreedyGraph(bundle, open_one(CAPTIONER, threads)) if CAPTIONER in graphs else None
-    return Engines(backend, greedy, alone if engine.PARALLEL and device == "cpu" else None)
+    decode = opened(models, "decoder", threads if one_file else 1)
+    backend = GraphBackend(graphs["decoder"], opened(models, "encoder", threads), decode)
+    greedy = GreedyGraph(bundle, open_one(models, CAPTIONER, threads)) if CAPTIONER in graphs else None
+    return Engines(backend, greedy, Crowd(open_alone, engine.PARALLEL) if device == "cpu" else None)
 
 
 def open_graph(

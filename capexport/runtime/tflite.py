@@ -15,7 +15,7 @@ from ..errors import BundleError, OptionError
 from ..quiet import silenced_stderr
 from .backend import Runner, Tensors
 
-PARALLEL = False  # an interpreter has one set of buffers: runs of its graphs wait for each other
+PARALLEL = False  # an interpreter has one set of buffers: threads that run at once need one each
 
 
 def check_device(device: str) -> None:

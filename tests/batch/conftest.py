@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -29,3 +32,13 @@ def folder(photos, tmp_path) -> Path:
     for name in BROKEN:
         (directory / name).write_bytes((directory / name).read_bytes()[:200])
     return directory
+
+
+def write_tar(path: Path, photos: Iterable[Path]) -> None:
+    """A shard with these photos, each with a text, as WebDataset has them."""
+    with tarfile.open(path, "w") as tar:
+        for photo in photos:
+            for name, body in ((photo.name, photo.read_bytes()), (f"{photo.stem}.txt", b"a wall")):
+                member = tarfile.TarInfo(f"./{name}")
+                member.size = len(body)
+                tar.addfile(member, io.BytesIO(body))

@@ -1,0 +1,1 @@
+"""Captions of many photos looked through by a person, in a browser on this machine, and saved back."""
