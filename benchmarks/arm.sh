@@ -7,7 +7,7 @@
 # (PYTHON=...). Debian's Python for arm64 and the aarch64 wheels of numpy, Pillow, onnxruntime and ai-edge-litert are
 # unpacked into a folder (ARM_ROOT=..., by default in the user's cache), where they stay; nothing is installed. First
 # each bundle proves itself on the emulated processor (capexport verify), then a table compares 6 sample photos and 50
-# crops of them. CPU=... names the processor: cortex-a76, which
+# (CROPS=...) crops of them. CPU=... names the processor: cortex-a76, which
 # multiplies int8 by dot products, is the default; cortex-a72 cannot; max has all that qemu knows, and some of it fails.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -45,6 +45,6 @@ arm -c 'import platform, onnxruntime; print(f"{platform.machine()}, Python {plat
 arm "$here/benchmarks/machines.py" prove $bundles || echo "Not all of them are within their bounds."
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
-arm "$here/benchmarks/machines.py" say "$work/arm.npz" $bundles
-"$python" "$here/benchmarks/machines.py" say "$work/here.npz" $bundles
+arm "$here/benchmarks/machines.py" say "$work/arm.npz" $bundles --crops "${CROPS:-50}"
+"$python" "$here/benchmarks/machines.py" say "$work/here.npz" $bundles --crops "${CROPS:-50}"
 "$python" "$here/benchmarks/machines.py" compare "$work/here.npz" "$work/arm.npz"

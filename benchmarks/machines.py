@@ -1,6 +1,6 @@
 """The same bundles on two machines: whether they say the same words, and how far apart their logits are.
 
-    python benchmarks/machines.py prove BUNDLE...                          as capexport verify, where it is not installed
+    python benchmarks/machines.py prove BUNDLE...                          capexport verify, without installing
     python benchmarks/machines.py say OUT.npz BUNDLE... [--crops 50]       on each machine, with the thin runtime alone
     python benchmarks/machines.py compare HERE.npz THERE.npz
 

@@ -184,7 +184,8 @@ def test_words_under_every_option_are_pythons(site, tiny_bundle, photos, tmp_pat
             for await (const word of captioner.stream(photo, options)) streamed.push(word.text);
             rows.push({{
                 text: caption.text, tokens: caption.tokens, likelihoods: caption.log_probabilities, streamed,
-                alternatives: caption.alternatives.map(other => other.tokens), confidence: caption.confidence, attention: caption.words.map(word => [...word.attention]),
+                alternatives: caption.alternatives.map(other => other.tokens),
+                confidence: caption.confidence, attention: caption.words.map(word => [...word.attention]),
                 head: caption.words.map(word => [...word.attentionOf(1, 0)]),
             }});
         }}

@@ -1,5 +1,5 @@
 /**
- * Captions photos in a browser or in Node with a bundle of capexport and onnxruntime-web.
+ * Captions photos in a browser or in Node with a bundle of capexport and onnxruntime-web (or onnxruntime-node).
  *
  *     import * as ort from "./runtime/ort.wasm.bundle.min.mjs";
  *     import { load } from "./captioner.js";
@@ -27,20 +27,22 @@ export { DEFAULTS } from "./options.js";
  * A Captioner of a bundle.
  *
  * bundle    the URL of its folder, or its files' bytes by name: {"manifest.json": Uint8Array, ...}
- * ort       the module onnxruntime-web
+ * ort       the module onnxruntime-web or onnxruntime-node
  * progress  called with the bytes that were loaded and those that there are
+ * providers onnxruntime's execution providers: ["wasm"], or ["webgpu"] with the module's build for it; ["cpu"] in Node
+ *           with the module onnxruntime-node
  *
  * Every file is held against its SHA-256 in the manifest; on a page of plain http, which has no cryptography, against
  * its length alone. Throws CaptionError for a bundle that is damaged, of another version or of a format that
- * onnxruntime-web does not run.
+ * onnxruntime does not run.
  */
-export async function load(bundle, ort, { progress = () => {} } = {}) {
+export async function load(bundle, ort, { progress = () => {}, providers = ["wasm"] } = {}) {
   const { manifest, vocabulary, encoder, decoder } = await readBundle(bundle, progress);
   const session = async (bytes, name) => {
     try {
-      return await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
+      return await ort.InferenceSession.create(bytes, { executionProviders: providers });
     } catch (cause) {
-      throw new CaptionError(`onnxruntime-web cannot load the ${name}: ${cause.message}`, { cause });
+      throw new CaptionError(`onnxruntime cannot load the ${name}: ${cause.message}`, { cause });
     }
   };
   const encoding = await session(encoder, "encoder");
