@@ -1,6 +1,7 @@
 """The JavaScript runtime in Node beside Python's: pixels, random numbers, words under every option, errors."""
 
 import base64
+import dataclasses
 import math
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 
 import capexport
 from capexport.image import RESIZERS, load_image
+from capexport.runtime.options import DecodingOptions
 from capexport.web.page import write_page
 from tests.javascript import RUNTIME, SOURCES, evaluate, needs_node, needs_runtime, run_node
 
@@ -39,6 +41,17 @@ OPTIONS = [
     {"temperature": 1.5, "seed": 2**40, "top_k": 5},
     {"temperature": 1.5, "seed": 5, "top_p": 0.7},
     {"temperature": 2.0, "seed": 6, "top_k": 12, "top_p": 0.9, "banned_words": ["word1"]},
+    {"repetition_penalty": 1.8},
+    {"no_repeat_ngram": 1},
+    {"no_repeat_ngram": 2, "temperature": 1.2, "seed": 9},
+    {"prefix": "a word3"},
+    {"prefix": "word9", "temperature": 1.0, "seed": 3, "repetition_penalty": 1.3},
+    {"forced_words": ["word4"]},
+    {"forced_words": ["word4", "word11", "word2"], "beams": 3, "captions": 3, "max_length": 6},
+    {"forced_words": ["word5"], "beams": 2, "prefix": "word7 word5", "no_repeat_ngram": 2},
+    {"beams": 4, "captions": 4, "repetition_penalty": 1.5},
+    {"temperature": 1.0, "seed": 12, "captions": 3},
+    {"temperature": 1.3, "seed": 2, "captions": 2, "top_k": 8, "max_length": 5},
 ]
 CONTRADICTIONS = [
     ({"beams": 2, "temperature": 1}, "take no temperature"),
@@ -52,6 +65,15 @@ CONTRADICTIONS = [
     ({"min_length": 5, "max_length": 4}, "more than max_length"),
     ({"banned_words": ["zebra"]}, "has no word 'zebra'"),
     ({"banned_words": ["[END]"]}, "has no word '[END]'"),
+    ({"captions": 2}, "2 captions a photo need as many beams"),
+    ({"no_repeat_ngram": 0}, "no_repeat_ngram must be a whole number"),
+    ({"repetition_penalty": 0}, "repetition_penalty must be a number above 0"),
+    ({"prefix": ["a"]}, "prefix must be words separated by spaces"),
+    ({"prefix": "a zebra"}, "has no word 'zebra'"),
+    ({"forced_words": "a"}, "forced_words must be a list"),
+    ({"forced_words": ["a"], "temperature": 1}, "take no temperature"),
+    ({"forced_words": ["a"], "banned_words": ["a"]}, "'a' is banned and asked for"),
+    ({"forced_words": ["word1", "word2", "word3"], "max_length": 3}, "do not fit into 3 tokens"),
     ({"toString": 2}, "There is no option toString"),
     ({"beam": 2}, "There is no option beam; there are: temperature"),
 ]
@@ -162,6 +184,7 @@ def test_words_under_every_option_are_pythons(site, tiny_bundle, photos, tmp_pat
             for await (const word of captioner.stream(photo, options)) streamed.push(word.text);
             rows.push({{
                 text: caption.text, tokens: caption.tokens, likelihoods: caption.log_probabilities, streamed,
+                alternatives: caption.alternatives.map(other => other.tokens),
                 confidence: caption.confidence, attention: caption.words.map(word => [...word.attention]),
                 head: caption.words.map(word => [...word.attentionOf(1, 0)]),
             }});
@@ -177,11 +200,22 @@ def test_words_under_every_option_are_pythons(site, tiny_bundle, photos, tmp_pat
         assert ours["text"] == theirs.text
         assert tuple(ours["tokens"]) == theirs.tokens
         assert tuple(ours["streamed"]) == theirs.words
+        assert [tuple(other) for other in ours["alternatives"]] == [other.tokens for other in theirs.alternatives]
         assert ours["confidence"] == pytest.approx(theirs.confidence, abs=NEAR)
         np.testing.assert_allclose(ours["likelihoods"], theirs.log_probabilities, atol=NEAR)
         maps = theirs.attention.reshape(len(theirs.words), -1)
         np.testing.assert_allclose(ours["attention"], maps, atol=1e-5)
         np.testing.assert_allclose(ours["head"], theirs.attention_of(1, 0).reshape(maps.shape), atol=1e-5)
+
+
+def test_options_and_their_defaults_are_pythons(tmp_path):
+    script = """
+        const { DEFAULTS } = await from_("options.js");
+        return DEFAULTS;
+    """
+    fields = dataclasses.fields(DecodingOptions)
+    python = {field.name: list(field.default) if field.default == () else field.default for field in fields}
+    assert evaluate(SOURCES, script, {}, tmp_path) == python
 
 
 @needs_runtime

@@ -14,27 +14,30 @@ from ..recipes import DEFAULT_RECIPE
 from ..shipped import NAME, shipped_captioner
 
 
-def default_bundle() -> Path:
+def default_bundle(to: str | None = None, recipe: str = DEFAULT_RECIPE) -> Path:
     """The shipped captioner as a bundle in the user's cache, made on first use (for which TensorFlow is needed).
+
+    to  its format; None: that of an engine that is installed
 
     Raises MissingExtraError if it must be made and TensorFlow is not installed.
     """
     source = shipped_captioner()
-    to = (
-        "onnx"
-        if importlib.util.find_spec("onnxruntime") or not importlib.util.find_spec("ai_edge_litert")
-        else "tflite"
-    )
+    to = to or _installed()
     digest = hashlib.sha256(f"{SCHEMA} {importlib.metadata.version('capexport')}".encode())
     for path in sorted(source.iterdir()):
         digest.update(path.read_bytes())
-    bundle = _cache() / f"{NAME}-{to}-{DEFAULT_RECIPE}-{digest.hexdigest()[:12]}"
+    bundle = _cache() / f"{NAME}-{to}-{recipe}-{digest.hexdigest()[:12]}"
     if not bundle.exists():
-        print("Converting the captioner that ships, once; name a bundle with --bundle to use another.", file=sys.stderr)
+        print("Converting the captioner that ships, once; name a bundle to use another.", file=sys.stderr)
         from ..export.convert import convert
 
-        convert(source, bundle, to=to, recipe=DEFAULT_RECIPE)
+        convert(source, bundle, to=to, recipe=recipe)
     return bundle
+
+
+def _installed() -> str:
+    onnx = importlib.util.find_spec("onnxruntime") or not importlib.util.find_spec("ai_edge_litert")
+    return "onnx" if onnx else "tflite"
 
 
 def _cache() -> Path:

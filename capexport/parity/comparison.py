@@ -133,7 +133,7 @@ def compare(captioner: Captioner, reference: ParityVector) -> Comparison:
         logits_rms=_rms(logits_error),
         identical=divergence is None,
         divergence=divergence,
-        margin=None if divergence is None else _margin(reference.logits[divergence]),
+        margin=None if divergence is None else margin(reference.logits[divergence]),
         attention_error=float(np.abs(attention_error).max()),
         same_cell=float((attention.argmax(axis=1) == reference_attention.argmax(axis=1)).mean()),
         jensen_shannon=_jensen_shannon(attention, reference_attention),
@@ -184,7 +184,8 @@ def _rms(values: NDArray[np.floating] | list[float]) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
-def _margin(logits: Floats) -> float:
+def margin(logits: Floats) -> float:
+    """By how much the best word's logit is above the second's; logits (V)."""
     second, best = np.sort(logits)[-2:]
     return float(best - second)
 

@@ -63,7 +63,8 @@ class Model:
             with self._lock, _refusals(self._what, "run"):
                 if any(name not in given or given[name].shape != values.shape for name, values in inputs.items()):
                     for name, values in inputs.items():
-                        interpreter.resize_tensor_input(places[name], values.shape)
+                        if values.shape:  # LiteRT 2.3.0 dies of resizing a scalar on 64-bit Arm
+                            interpreter.resize_tensor_input(places[name], values.shape)
                     interpreter.allocate_tensors()
                     given.clear()
                 for name, values in inputs.items():

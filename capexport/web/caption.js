@@ -29,8 +29,13 @@ export class Word {
   }
 }
 
-/** text, its words ([END] included), and from both: tokens, log_probabilities and confidence, as in Python. */
+/**
+ * text, its words ([END] included), and from both: tokens, log_probabilities and confidence, as in Python; alternatives,
+ * the photo's other captions where several were asked for, the best first, or as drawn.
+ */
 export class Caption {
+  alternatives = [];
+
   constructor(words, end) {
     this.words = words;
     this.text = words.filter(word => word.token !== end).map(word => word.text).join(" ");

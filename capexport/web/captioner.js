@@ -1,5 +1,5 @@
 /**
- * Captions photos in a browser or in Node with a bundle of capexport and onnxruntime-web.
+ * Captions photos in a browser or in Node with a bundle of capexport and onnxruntime-web (or onnxruntime-node).
  *
  *     import * as ort from "./runtime/ort.wasm.bundle.min.mjs";
  *     import { load } from "./captioner.js";
@@ -9,36 +9,40 @@
  *     caption.text; // "a dog runs through the grass"
  *     for await (const word of captioner.stream(file)) console.log(word.text, word.attention);
  *
- * The options are those of decoding.js, named and meant as in Python; photos are those of image.js.
+ * The options are those of options.js, named and meant as in Python; photos are those of image.js.
  */
 
 import { readBundle } from "./bundle.js";
 import { Caption, Word } from "./caption.js";
-import { checkOptions, logSoftmax, rules, startSearch } from "./decoding.js";
 import { CaptionError } from "./errors.js";
 import { preprocess } from "./image.js";
+import { checkOptions } from "./options.js";
+import { logSoftmax, rules } from "./rules.js";
+import { startSearch } from "./search.js";
 
-export { DEFAULTS } from "./decoding.js";
 export { CaptionError } from "./errors.js";
+export { DEFAULTS } from "./options.js";
 
 /**
  * A Captioner of a bundle.
  *
  * bundle    the URL of its folder, or its files' bytes by name: {"manifest.json": Uint8Array, ...}
- * ort       the module onnxruntime-web
+ * ort       the module onnxruntime-web or onnxruntime-node
  * progress  called with the bytes that were loaded and those that there are
+ * providers onnxruntime's execution providers: ["wasm"], or ["webgpu"] with the module's build for it; ["cpu"] in Node
+ *           with the module onnxruntime-node
  *
  * Every file is held against its SHA-256 in the manifest; on a page of plain http, which has no cryptography, against
  * its length alone. Throws CaptionError for a bundle that is damaged, of another version or of a format that
- * onnxruntime-web does not run.
+ * onnxruntime does not run.
  */
-export async function load(bundle, ort, { progress = () => {} } = {}) {
+export async function load(bundle, ort, { progress = () => {}, providers = ["wasm"] } = {}) {
   const { manifest, vocabulary, encoder, decoder } = await readBundle(bundle, progress);
   const session = async (bytes, name) => {
     try {
-      return await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
+      return await ort.InferenceSession.create(bytes, { executionProviders: providers });
     } catch (cause) {
-      throw new CaptionError(`onnxruntime-web cannot load the ${name}: ${cause.message}`, { cause });
+      throw new CaptionError(`onnxruntime cannot load the ${name}: ${cause.message}`, { cause });
     }
   };
   const encoding = await session(encoder, "encoder");
@@ -68,7 +72,10 @@ class Captioner {
     return last(this.stream(photo, options));
   }
 
-  /** The words ([END] included) as they are chosen, after a search with beams all at once; returns the Caption. */
+  /**
+   * The words ([END] included) as they are chosen; after a search, and of several captions the first one's, all at once.
+   * Returns the Caption.
+   */
   async* stream(photo, options = {}) {
     const checked = this.checked(options);
     return yield* this.decode(await this.encode(await this.preprocess(photo)), checked);
@@ -84,26 +91,26 @@ class Captioner {
   }
 
   async* decode(features, options) {
-    const { vocabulary } = this, apply = rules(options, vocabulary), search = startSearch(options, vocabulary.end);
-    let rows = [{ total: 0, token: vocabulary.start, said: null }], cache = this.emptyCache();
+    const { vocabulary } = this, apply = rules(options, vocabulary), search = startSearch(options, vocabulary);
+    let rows = search.start().map(row => ({ ...row, token: vocabulary.start, words: [] })), cache = this.emptyCache(rows.length);
     for (let position = 0; rows.length && position < options.max_length; position++) {
       const out = await this.step(rows.map(row => row.token), position, repeated(this.ort, features, rows.length), cache);
       const likelihoods = rows.map((_, row) => logSoftmax(rowOf(out.logits, row)));
-      const scores = likelihoods.map(values => apply(values, position));
+      const scores = rows.map(({ words }, row) => apply(likelihoods[row], words.map(word => word.token)));
       const { ended, going } = search.choose(rows, scores, position);
       for (const choice of [...ended, ...going]) {
         const word = this.word(choice.token, likelihoods[choice.parent][choice.token], out.attention, choice.parent);
-        choice.said = { word, before: rows[choice.parent].said };
+        choice.words = [...rows[choice.parent].words, word];
         if (search.streams) yield word;
       }
       cache = Object.fromEntries(Object.keys(cache).map(name =>
         [name, taken(this.ort, out[name.replace("self_", "next_")], going.map(choice => choice.parent))]));
       rows = going;
     }
-    const words = [];
-    for (let { said } = search.best(); said; said = said.before) words.unshift(said.word);
-    if (!search.streams) yield* words;
-    return new Caption(words, vocabulary.end);
+    const [best, ...others] = search.best().map(({ words }) => new Caption(words, vocabulary.end));
+    if (!search.streams) yield* best.words;
+    best.alternatives = others;
+    return best;
   }
 
   /** One step of the decoder: tokens, a list of R, at a position counted from 0. */
@@ -117,8 +124,8 @@ class Captioner {
     });
   }
 
-  emptyCache() {
-    const fill = { B: 1, P: 0 }, inputs = this.manifest.graphs.decoder.inputs;
+  emptyCache(rows) {
+    const fill = { B: rows, P: 0 }, inputs = this.manifest.graphs.decoder.inputs;
     return Object.fromEntries(inputs.filter(({ name }) => name.startsWith("self_")).map(({ name, shape }) =>
       [name, new this.ort.Tensor("float32", new Float32Array(0), shape.map(length => fill[length] ?? length))]));
   }

@@ -1,38 +1,55 @@
 /**
- * From a decoded photo to the encoder's pixels: transparency over white, then the captioner's size, by image.py's
- * resizers to the last bit: Pillow's integer arithmetic, or TensorFlow's in float32. What the photo's file decodes to is the browser's own matter: JPEG decoders
- * differ by a level here and there, and Python lets large JPEG files be decoded at a fraction of their size.
+ * From a photo to the encoder's pixels, to the last bit as in Python: JPEG files decoded by jpeg.js, others by the browser
+ * (PNG alike, others nearly so); transparency over white; then the captioner's size by image.py's resizers: Pillow's
+ * integer arithmetic, or TensorFlow's in float32, before which the browser decodes JPEG files, too.
  */
 
 import { CaptionError } from "./errors.js";
+import { decodeJpeg, isJpeg } from "./jpeg.js";
 
 const MIN_SIDE = 8;
 const MAX_PIXELS = 178_956_970; // as in Python
+const SPARE = 3; // how many times larger than the target a JPEG file stays until it is resized
 const BITS = 22; // of a weight's fraction: 8 bits of colour, 22 of weight and a sign fill 32
 const BAND = 2 ** 22; // pixels that are decoded at a time: phones have no room for a canvas of a large photo
 
 /**
  * A photo's pixels, uint8 RGB: Uint8Array (height * width * 3).
  *
- * photo   {data, width, height} with RGB or RGBA data, such as ImageData; in a browser a Blob (a file), too, or anything
- *         that a canvas draws, such as an image, a video's frame or a canvas
+ * photo   a file: a Blob, or its bytes (Uint8Array), in Node of JPEG files alone; or {data, width, height} with RGB or
+ *         RGBA data, such as ImageData; in a browser anything that a canvas draws, too, such as an image, a video's frame
+ *         or a canvas
  * size    [height, width]
  * resize  one of RESIZERS
  *
  * Throws CaptionError for what is not a photo.
  */
-export async function preprocess(photo, [height, width], resize = "bilinear-antialias") {
-  const closes = typeof Blob !== "undefined" && photo instanceof Blob;
-  const source = closes ? await decoded(photo) : photo;
+export async function preprocess(photo, size, resize = "bilinear-antialias") {
+  const isBlob = typeof Blob !== "undefined" && photo instanceof Blob;
+  if (!isBlob && !(photo instanceof Uint8Array)) return resized(photo, size, resize);
+  const jpeg = resize === "bilinear-antialias" ? await jpegOf(photo, isBlob, size) : null;
+  if (jpeg) return resized(jpeg, size, resize);
+  const bitmap = await decoded(isBlob ? photo : new Blob([photo]));
   try {
-    const [columns, rows] = [source.videoWidth ?? source.naturalWidth ?? source.width,
-      source.videoHeight ?? source.naturalHeight ?? source.height];
-    checkSize(columns, rows);
-    const bands = source.data ? [{ top: 0, rows, data: rgb(source) }] : canvasBands(source, columns, rows);
-    return RESIZERS[resize](bands, [rows, columns], [height, width]);
+    return resized(bitmap, size, resize);
   } finally {
-    if (closes) source.close();
+    bitmap.close();
   }
+}
+
+/** A JPEG file's pixels, or null for another file and for one that jpeg.js leaves to the browser. */
+async function jpegOf(photo, isBlob, size) {
+  if (!isJpeg(isBlob ? new Uint8Array(await photo.slice(0, 3).arrayBuffer()) : photo)) return null;
+  const bytes = isBlob ? new Uint8Array(await photo.arrayBuffer()) : photo;
+  return decodeJpeg(bytes, SPARE * Math.max(...size), (width, height) => checkSize(width, height));
+}
+
+function resized(source, [height, width], resize) {
+  const [columns, rows] = [source.videoWidth ?? source.naturalWidth ?? source.width,
+    source.videoHeight ?? source.naturalHeight ?? source.height];
+  checkSize(columns, rows);
+  const bands = source.data ? [{ top: 0, rows, data: rgb(source) }] : canvasBands(source, columns, rows);
+  return RESIZERS[resize](bands, [rows, columns], [height, width]);
 }
 
 function checkSize(width, height) {
@@ -48,6 +65,9 @@ function checkSize(width, height) {
 /** A file as a bitmap, upright, and without conversion to another colour space, as Pillow decodes it. */
 export async function decoded(blob) {
   const kind = blob.type && !blob.type.startsWith("image/") ? `it is ${blob.type}` : "it is broken or of an unknown kind";
+  if (typeof createImageBitmap === "undefined") {
+    throw new CaptionError("Here is no browser to decode this file: give a JPEG file, or RGB or RGBA pixels.");
+  }
   const options = { imageOrientation: "from-image", premultiplyAlpha: "none", colorSpaceConversion: "none" };
   try {
     return await createImageBitmap(blob, options);

@@ -1,8 +1,10 @@
 /** The page: what a visitor does, and what is shown of it. The captions come from captioner.js. */
 
-import { checkFile, fetchBytes } from "./bundle.js";
-import { CaptionError, load } from "./captioner.js";
+import { fetchBytes } from "./bundle.js";
+import { openPage } from "./engine.js";
+import { CaptionError } from "./errors.js";
 import { decoded } from "./image.js";
+import { isJpeg } from "./jpeg.js";
 import { light, painter, rangeOf, smooth } from "./light.js";
 import { openCamera } from "./camera.js";
 
@@ -10,11 +12,10 @@ const $ = id => document.getElementById(id);
 const MEGABYTE = 1e6, LONGEST_SIDE = 1200, OVERLAY = 160; // pixels
 const PACE = 70; // milliseconds between words, which are ready faster than one reads
 const HINT = "Point at a word, tap it, or use the arrow keys: the photo shows where the model looked. Escape shows it alone.";
-const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11];
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 let site, captioner, paint; // once they are loaded
-let photo = null; // {bitmap, features, read, encoded}
+let photo = null; // {bitmap, source, features, read, encoded}
 let words = [], shown = null;
 let turn = 0, arrivals = 0; // count the captions and the photos asked for: who finds a later one gives up
 
@@ -44,33 +45,27 @@ const attempt = action => async (...given) => {
 // Loading
 
 async function start() {
-  if (!globalThis.WebAssembly?.validate(Uint8Array.from(SIMD))) {
-    throw new CaptionError("This browser has no WebAssembly with SIMD, which the model needs: try a newer one.");
-  }
   const began = performance.now();
-  site = JSON.parse(new TextDecoder().decode(await fetchBytes("site.json")));
-  const { runtime } = site, parts = [[0, runtime.wasm.bytes], [0, site.modelBytes]];
-  const progress = part => (loaded, total) => {
-    parts[part] = [Math.min(loaded, total ?? runtime.wasm.bytes), total ?? runtime.wasm.bytes];
-    const [got, all] = [0, 1].map(i => parts[0][i] + parts[1][i]);
+  const opened = await openPage((got, all) => {
     $("progress").value = got / all;
     $("progress-text").textContent = `Loading: ${megabytes(got)} of ${megabytes(all)}`;
-  };
-  const [ort, wasm] = await Promise.all([import(`./${runtime.script}`), fetchBytes(runtime.wasm.file, progress(0))]);
-  await checkFile(wasm, runtime.wasm, runtime.wasm.file);
-  Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: wasm.buffer });
-  captioner = await load("bundle/", ort, { progress: progress(1) });
+  });
+  ({ site, captioner } = opened);
   paint = painter(site.palette);
   drawScale();
   const { format, recipe } = captioner.manifest;
+  const { version, builds } = site.runtime, engine = { wasm: "WebAssembly", webgpu: "WebGPU" }[opened.build];
   $("model").textContent = `Model ${megabytes(site.modelBytes)} (${format} ${recipe}), engine `
-    + `${megabytes(runtime.wasm.bytes)} (onnxruntime-web ${runtime.version}); loaded in ${seconds(performance.now() - began)}.`;
+    + `${megabytes(builds[opened.build].wasm.bytes)} (onnxruntime-web ${version}, ${engine}); loaded in `
+    + `${seconds(performance.now() - began)}. ${opened.notice ?? ""}`;
   $("loading").hidden = true;
   site.photos.forEach(addSample);
   document.documentElement.dataset.ready = "";
   if (photo) await caption();
   // Only now, so that the worker's copies of the files do not compete with the page's.
-  await navigator.serviceWorker?.register("worker.js").catch(() => {}); // without one the page works, but not offline
+  const others = Object.keys(builds).filter(build => build !== opened.build);
+  const spared = others.flatMap(build => [builds[build].script, builds[build].wasm.file]).join();
+  await navigator.serviceWorker?.register(`worker.js?without=${spared}`).catch(() => {}); // without one the page works, but not offline
 }
 
 function addSample(path) {
@@ -90,11 +85,11 @@ function element(name, properties, ...children) {
 // A photo comes
 
 async function take(blob) {
-  const mine = ++arrivals, bitmap = await decoded(blob);
+  const mine = ++arrivals, bitmap = await decoded(blob), jpeg = isJpeg(new Uint8Array(await blob.slice(0, 3).arrayBuffer()));
   if (mine !== arrivals) return bitmap.close();
   turn++;
   photo?.bitmap.close();
-  photo = { bitmap };
+  photo = { bitmap, source: jpeg ? blob : bitmap };
   display(bitmap);
   if (captioner) await caption();
   return undefined;
@@ -126,7 +121,7 @@ function chosenOptions() {
 async function caption() {
   const options = chosenOptions(), mine = ++turn, one = photo;
   if (!one.features) {
-    const began = performance.now(), pixels = await captioner.preprocess(one.bitmap), read = performance.now();
+    const began = performance.now(), pixels = await captioner.preprocess(one.source), read = performance.now();
     one.features = await captioner.encode(pixels);
     Object.assign(one, { read: read - began, encoded: performance.now() - read });
   }

@@ -15,29 +15,35 @@ from ..bundle import Bundle, read_bundle
 from ..errors import OptionError
 from ..heat import LEAST_RANGE, PALETTE
 from ..manifest import MANIFEST, PARITY, VOCABULARY
+from ..parity.comparison import NEAR_TIE, margin
 from ..parity.vectors import unpack
 from ..recipes import RECIPES
 from ..shipped import sample_photos
-from .runtime import SCRIPT, WASM, pinned, read_runtime
+from .runtime import BUILDS, pinned, read_runtime
 
 SITE = "site.json"  # what the page is to load, and the mark of a folder that --force may replace
 FORMATS = ("onnx", "ort")
 SOURCES = (".html", ".css", ".js", ".json", ".svg")
 WORKER = "worker.js"
-UNKEPT = {WORKER, "parity.json", "parity.js", "package.json"}  # that which using the page does not need
+LEVELS = 1  # by which pixels of JPEG files may differ from Python's; browsers decode those of a notebook's resizer
+# That which using the page does not need:
+UNKEPT = {WORKER, "parity.json", "parity.js", "parity.html", "parity_page.js", "package.json"}
 
 
-def write_page(bundle: str | Path | Bundle, out: Path, runtime: Path | None = None, force: bool = False) -> None:
+def write_page(
+    bundle: str | Path | Bundle, out: Path, runtime: Path | None = None, force: bool = False, webgpu: bool = False
+) -> None:
     """Write the folder of a page that captions photos with the bundle, without a server's help or a connection.
 
     runtime  the folder of the npm package onnxruntime-web; None: that in node_modules of the working directory
+    webgpu   whether the page has onnxruntime-web's build for WebGPU, too, and uses it where there is an adapter
 
     Raises OptionError for a bundle that onnxruntime-web cannot run and for another runtime than the pinned one,
     OutputError if `out` exists, unless force and it is such a page's, BundleError for a bundle that is damaged.
     """
     bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     _check(bundle)
-    files = page_files(bundle, read_runtime(runtime))
+    files = page_files(bundle, read_runtime(runtime, tuple(BUILDS) if webgpu else ("wasm",)))
     with new_directory(out, mark=SITE, force=force) as partial:
         for name, data in files.items():
             path = partial / name
@@ -74,6 +80,8 @@ def parity(bundle: Bundle) -> dict[str, Any]:
             "identical": bounds.identical,
             "log_probability_error": 2 * bounds.logits_error,
             "same_cell": bounds.same_cell,
+            "near_tie": NEAR_TIE,
+            "levels": LEVELS if bundle.manifest.preprocessing.resize == "bilinear-antialias" else None,
         },
         "vectors": [
             {
@@ -81,6 +89,7 @@ def parity(bundle: Bundle) -> dict[str, Any]:
                 "pixels": base64.b64encode(vector.pixels.tobytes()).decode(),
                 "tokens": vector.tokens.tolist(),
                 "log_probabilities": vector.log_probabilities.tolist(),
+                "margins": [margin(logits) for logits in vector.logits],
                 "attention": vector.attention.reshape(len(vector.tokens), -1).tolist(),
             }
             for vector in unpack(bundle.files[PARITY], bundle.manifest)
@@ -104,9 +113,16 @@ def _loaded(bundle: Bundle) -> list[str]:
 
 def _site(bundle: Bundle, runtime: dict[str, bytes], photos: list[str]) -> dict[str, Any]:
     version, hashes = pinned()
-    wasm = {"file": f"runtime/{WASM}", "bytes": len(runtime[WASM]), "sha256": hashes[WASM]}
+    builds = {
+        build: {
+            "script": f"runtime/{script}",
+            "wasm": {"file": f"runtime/{wasm}", "bytes": len(runtime[wasm]), "sha256": hashes[wasm]},
+        }
+        for build, (script, wasm) in BUILDS.items()
+        if wasm in runtime
+    }
     return {
-        "runtime": {"version": version, "script": f"runtime/{SCRIPT}", "wasm": wasm},
+        "runtime": {"version": version, "builds": builds},
         "palette": PALETTE,
         "leastRange": LEAST_RANGE,
         "photos": [f"photos/{name}" for name in photos],

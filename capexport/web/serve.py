@@ -25,12 +25,14 @@ class Handler(SimpleHTTPRequestHandler):
         pass
 
 
-def page_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
+def page_server(folder: Path, port: int = 0, handler: type[Handler] = Handler) -> ThreadingHTTPServer:
     """A server of the folder on the loopback address, not started yet; port 0 takes a free one.
+
+    handler  what answers
 
     Raises OutputError if the port is taken.
     """
     try:
-        return ThreadingHTTPServer(("127.0.0.1", port), functools.partial(Handler, directory=str(folder)))
+        return ThreadingHTTPServer(("127.0.0.1", port), functools.partial(handler, directory=str(folder)))
     except (OSError, OverflowError) as error:
         raise OutputError(f"Port {port} cannot be used: {error}; choose another with --port.") from error

@@ -1,5 +1,7 @@
 // Keeps the page's files, so that it works offline after the first visit. `capexport web` fills in which they are.
-const CACHE = `capexport ${"{{version}}"}`, FILES = "{{files}}";
+const WITHOUT = new URL(location).searchParams.get("without") ?? ""; // files of an engine that this browser does not use
+const CACHE = `capexport ${"{{version}}"} ${WITHOUT}`;
+const FILES = "{{files}}".filter(file => !WITHOUT.split(",").includes(file));
 
 self.addEventListener("install", event => event.waitUntil(caches.open(CACHE).then(cache => cache.addAll(FILES))));
 

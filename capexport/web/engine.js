@@ -1,0 +1,59 @@
+/** onnxruntime-web as a page's site.json names it. */
+
+import { checkFile, fetchBytes } from "./bundle.js";
+import { load } from "./captioner.js";
+import { CaptionError } from "./errors.js";
+
+const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11];
+
+/**
+ * The page's captioner: {captioner, site, build, notice}: build is "wasm" or "webgpu", and notice, or null, says why
+ * WebGPU is not used though the page has it.
+ *
+ * progress  called with the bytes that were loaded and those that there are
+ *
+ * Throws CaptionError as `load` does, and for a browser without WebAssembly's SIMD.
+ */
+export async function openPage(progress = () => {}) {
+  if (!globalThis.WebAssembly?.validate(Uint8Array.from(SIMD))) {
+    throw new CaptionError("This browser has no WebAssembly with SIMD, which the model needs: try a newer one.");
+  }
+  const site = JSON.parse(new TextDecoder().decode(await fetchBytes("site.json")));
+  if (!site.runtime.builds.webgpu) return { ...await open(site, "wasm", progress), notice: null };
+  const lack = await lackOfWebGpu();
+  if (lack) return { ...await open(site, "wasm", progress), notice: `WebGPU is not used: ${lack}.` };
+  try {
+    const opened = await open(site, "webgpu", progress);
+    const { size: [height, width] } = opened.captioner.manifest.preprocessing;
+    await opened.captioner.encode(new Uint8Array(height * width * 3)); // some adapters fail only now
+    return { ...opened, notice: null };
+  } catch (error) {
+    return { ...await open(site, "wasm", progress), notice: `WebGPU is not used: ${error.message}` };
+  }
+}
+
+/** Why there is no WebGPU to use; null if there is. Software is slower than WebAssembly, and used with ?engine=webgpu alone. */
+async function lackOfWebGpu() {
+  if (!globalThis.navigator?.gpu) return "this browser has none, or not on a page without https";
+  try {
+    const adapter = await navigator.gpu.requestAdapter(), asked = new URL(location).searchParams.get("engine") === "webgpu";
+    if (!adapter) return "the browser offers no adapter";
+    return adapter.info.isFallbackAdapter && !asked ? "the browser's adapter is no GPU but software" : null;
+  } catch (error) {
+    return error.message;
+  }
+}
+
+async function open(site, build, progress) {
+  const { script, wasm: file } = site.runtime.builds[build], parts = [[0, file.bytes], [0, site.modelBytes]];
+  const of = part => (loaded, total) => {
+    parts[part] = [loaded, total];
+    progress(parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]);
+  };
+  const fetched = fetchBytes(file.file, count => of(0)(Math.min(count, file.bytes), file.bytes));
+  const [ort, wasm] = await Promise.all([import(`./${script}`), fetched]);
+  await checkFile(wasm, file, file.file);
+  Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: wasm.buffer });
+  ort.env.logLevel = "error"; // that an operator is left to the processor is no news
+  return { site, build, captioner: await load("bundle/", ort, { progress: of(1), providers: [build] }) };
+}
