@@ -1,4 +1,4 @@
-"""What ships with the project: a captioner and sample photos, beside the package in a checkout, inside a wheel."""
+"""What ships: a captioner, bundles of it, sample photos; in a checkout beside the package, within it in a wheel."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ NAME = "flickr8k"
 def shipped_captioner() -> Path:
     """The directory of the source captioner that ships; raises SourceError if it was removed."""
     return _find(Path(NAME, "captioner"))
+
+
+def shipped_bundle(to: str, recipe: str) -> Path | None:
+    """The directory of its bundle of this format and recipe, None if none ships."""
+    places = (place / NAME / f"{to}-{recipe}" for place in _PLACES)
+    return next((place for place in places if place.is_dir()), None)
 
 
 def sample_photos() -> list[Path]:

@@ -1,4 +1,4 @@
-"""The bundle that is used when none is named: the captioner that ships, converted once and kept."""
+"""The bundle that is used when none is named: of the captioner that ships, as it ships, or converted once and kept."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from pathlib import Path
 
 from ..manifest import SCHEMA
 from ..recipes import DEFAULT_RECIPE
-from ..shipped import NAME, shipped_captioner
+from ..shipped import NAME, shipped_bundle, shipped_captioner
 
 
 def default_bundle(to: str | None = None, recipe: str = DEFAULT_RECIPE) -> Path:
-    """The shipped captioner as a bundle in the user's cache, made on first use (for which TensorFlow is needed).
+    """The shipped captioner as a bundle: one that ships, or else one in the user's cache, made on first use.
 
     to  its format; None: that of an engine that is installed
 
     Raises MissingExtraError if it must be made and TensorFlow is not installed.
     """
-    source = shipped_captioner()
     to = to or _installed()
+    ready = shipped_bundle(to, recipe)
+    if ready is not None:
+        return ready
+    source = shipped_captioner()
     digest = hashlib.sha256(f"{SCHEMA} {importlib.metadata.version('capexport')}".encode())
     for path in sorted(source.iterdir()):
         digest.update(path.read_bytes())

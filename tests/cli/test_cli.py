@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from capexport.bundle import read_bundle
+from capexport.cli.default_bundle import default_bundle
 from capexport.cli.main import COMMANDS, main
 from capexport.recipes import RECIPES
 from tests.web import sends
@@ -284,8 +285,16 @@ def test_a_real_process_says_nothing_it_should_not(tiny_source, photos, tmp_path
     assert len(lines["caption"]) == 1
 
 
-def test_without_a_bundle_the_shipped_captioner_is_converted_once(capsys, photos, tmp_path, monkeypatch):
+def test_without_a_bundle_the_one_that_ships_is_used(capsys, photos, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first = run(capsys, "caption", photos[0])
-    assert "once" in first[2]
-    assert run(capsys, "caption", photos[0]) == (0, first[1], "")
+    code, text, said = run(capsys, "caption", photos[0])
+    assert (code, said) == (0, "") and len(text.split()) > 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_in_a_recipe_that_does_not_ship_the_captioner_is_converted_once(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    bundle = default_bundle("onnx", "fp16")
+    assert "once" in capsys.readouterr().err
+    assert default_bundle("onnx", "fp16") == bundle
+    assert (bundle.parent, capsys.readouterr().err) == (tmp_path / "capexport", "")
