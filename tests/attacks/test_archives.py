@@ -54,7 +54,7 @@ def test_archives_of_a_data_set(name, tmp_path):
     for archive_name in ("Flickr8k_Dataset.zip", "Flickr8k_text.zip"):
         (tmp_path / "zips" / archive_name).write_bytes(data)
     with pytest.raises(DataError, match=match) as caught:
-        load_dataset("flickr8k", tmp_path / "zips", "train", tmp_path / "work")
+        load_dataset("flickr8k", tmp_path / "zips", "train", workspace=tmp_path / "work")
     assert str(caught.value).isprintable()
     assert not [path for path in tmp_path.rglob("*") if "evil" in path.name]
 
