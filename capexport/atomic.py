@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,14 +25,19 @@ def new_directory(target: Path, mark: str, force: bool = False) -> Iterator[Path
     """
     _check_replaceable(target, mark, force)
     partial, old = _beside(target, "part"), _beside(target, "old")
+
+    def clear() -> None:
+        if not target.exists() and old.exists():
+            os.replace(old, target)
+        for one in (partial, old):
+            shutil.rmtree(one, ignore_errors=True)
+        _ours.discard(partial)
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         clear_partials(target.parent, target.name)
+        _ours.add(partial)
         partial.mkdir()
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written: {error}.") from error
-    _ours.add(partial)
-    try:
         yield partial
         _check_replaceable(target, mark, force)
         if target.is_dir():  # never half gone: a run that is killed here leaves all of it, or nothing
@@ -41,11 +46,7 @@ def new_directory(target: Path, mark: str, force: bool = False) -> Iterator[Path
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error}.") from error
     finally:
-        if not target.exists() and old.exists():
-            os.replace(old, target)
-        for one in (partial, old):
-            shutil.rmtree(one, ignore_errors=True)
-        _ours.discard(partial)
+        _surely(clear)
 
 
 @contextmanager
@@ -56,6 +57,12 @@ def new_file(target: Path, force: bool = True, tidy: bool = False) -> Iterator[P
     """
     check_absent(target, force)
     partial = _beside(target, "part")
+
+    def clear() -> None:
+        with contextlib.suppress(OSError):  # where it could not even be made
+            partial.unlink()
+        _ours.discard(partial)
+
     _ours.add(partial)
     try:
         if tidy:
@@ -65,9 +72,16 @@ def new_file(target: Path, force: bool = True, tidy: bool = False) -> Iterator[P
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error}.") from error
     finally:
-        with contextlib.suppress(OSError):  # where it could not even be made
-            partial.unlink()
-        _ours.discard(partial)
+        _surely(clear)
+
+
+def _surely(clear: Callable[[], None]) -> None:
+    """Clear up, though Ctrl-C comes meanwhile."""
+    try:
+        clear()
+    except KeyboardInterrupt:
+        clear()
+        raise
 
 
 def clear_partials(directory: Path, name: str = "", suffix: str = "") -> None:

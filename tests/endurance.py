@@ -9,8 +9,9 @@ threads   share one captioner, without a pause
 engines   several captioners in one process, each in two threads of its own
 
 Each bundle has a process of its own, but for engines. The first tenth of the work warms up; from then on the memory
-that is resident may grow by GROWTH, and by 1 MB a thread, whose allocator has an arena of its own. At the end there are no more file handles and threads than before. Whatever is said is
-held against what was said at first, by one thread. The exit code is 1 if any of that fails.
+that is resident may grow by GROWTH, and by 1 MB for each further thread, whose allocator has an arena of its own. At
+the end there are no more file handles and threads than before. Whatever is said is held against what was said at first,
+by one thread. The exit code is 1 if any of that fails.
 """
 
 from __future__ import annotations

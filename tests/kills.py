@@ -1,6 +1,6 @@
-"""Kills runs with SIGKILL again and again, and looks what the next run makes of what is left.
+"""Kills runs again and again, with SIGKILL, and looks what the next run makes of what is left.
 
-    python -m tests.kills [train] [cache] [convert] [caption] [--kills 100] [--seed 1] [--json]
+    python -m tests.kills [train] [cache] [convert] [caption] [--kills 100] [--signal KILL] [--seed 1] [--json]
 
 train    `capexport train` of a tiny captioner on a folder of small photos
 cache    the features of photos that training keeps
@@ -10,7 +10,8 @@ caption  a folder of photos captioned into .jsonl or .csv, with sidecars and XMP
 So many kills of each, half of them at a random time, half just before a random one of the run's changes to files
 (opening one to write, renaming, removing), where half-done work is likeliest. After each kill whatever lies under a
 final name must be whole. After some kills a run is left in peace: it must end well, with what an undisturbed run makes,
-and leave no other file. The exit code is 1 otherwise.
+and leave no other file. With --signal INT (Ctrl-C) a run itself must leave nothing half-written, and end with exit code
+130. The exit code is 1 otherwise.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ PHOTOS = 12
 PEACE = 0.2  # the share of runs that are not killed
 EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "shutil.rmtree"}
 HANG = 600  # seconds
+INTERRUPTED = 130
 
 
 @dataclass
@@ -60,7 +62,9 @@ def changes(event: str, arguments: tuple[object, ...]) -> bool:
     return event in EVENTS
 
 
-def forked(run: Callable[[], int], delay: float | None, event: int | None) -> tuple[int, int]:
+def forked(
+    run: Callable[[], int], delay: float | None = None, event: int | None = None, kill: signal.Signals = signal.SIGKILL
+) -> tuple[int, int]:
     """Run it in a fork, killed after so many seconds or just before its so-manieth change of a file.
 
     Returns the exit status as of os.waitpid, and how many changes there were (of one that was not killed).
@@ -75,9 +79,10 @@ def forked(run: Callable[[], int], delay: float | None, event: int | None) -> tu
             if changes(name, arguments):
                 count += 1
                 if count == event:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    os.kill(os.getpid(), kill)
 
         try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             log = os.open(os.environ.get("KILLS_LOG", os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 2)
@@ -87,18 +92,20 @@ def forked(run: Callable[[], int], delay: float | None, event: int | None) -> tu
         finally:
             os._exit(code)
     os.close(writer)
-    began = time.monotonic()
+    began, sent = time.monotonic(), False
     with os.fdopen(reader, "rb") as said:
         while True:
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 break
-            if time.monotonic() - began > (HANG if delay is None else delay):
+            passed = time.monotonic() - began
+            if passed > HANG + (delay or 0):
                 os.kill(child, signal.SIGKILL)
-                _, status = os.waitpid(child, 0)
-                if delay is None:
-                    raise WrongError(f"A run hangs: {HANG} s.")
-                break
+                os.waitpid(child, 0)
+                raise WrongError(f"A run hangs: {HANG} s.")
+            if delay is not None and passed > delay and not sent:
+                os.kill(child, kill)
+                sent = True
             time.sleep(0.002)
         return status, int(said.read() or 0)
 
@@ -106,8 +113,8 @@ def forked(run: Callable[[], int], delay: float | None, event: int | None) -> tu
 class Scenario(ABC):
     """A run that is killed; each method but `reset` and `check` is called in forks, for TensorFlow cannot be forked."""
 
-    def __init__(self, folder: Path, rng: np.random.Generator) -> None:
-        self.folder, self.rng = folder, rng
+    def __init__(self, folder: Path, rng: np.random.Generator, kill: signal.Signals = signal.SIGKILL) -> None:
+        self.folder, self.rng, self.kill = folder, rng, kill
 
     @abstractmethod
     def reset(self) -> None:
@@ -129,10 +136,16 @@ class Scenario(ABC):
         """One run and its check: whether it was killed, and whether that was at an event."""
         at_event = kill and self.rng.random() < 0.5
         delay = float(self.rng.uniform(0, length)) if kill and not at_event else None
-        status, _ = forked(self.run, delay, int(self.rng.integers(1, events + 1)) if at_event else None)
-        killed = os.WIFSIGNALED(status)
-        if not killed and os.waitstatus_to_exitcode(status):
+        event = int(self.rng.integers(1, events + 1)) if at_event else None
+        status, _ = forked(self.run, delay, event, self.kill)
+        interrupted = self.kill == signal.SIGINT and status == INTERRUPTED << 8
+        killed = os.WIFSIGNALED(status) or interrupted
+        if not killed and status:
             raise WrongError(f"A run ends with {os.waitstatus_to_exitcode(status)}.")
+        if interrupted:
+            left = [path for path in self.folder.rglob(".*") if path.name.endswith((".part", ".old"))]
+            if left:
+                raise WrongError(f"A run that was interrupted leaves {left[0]}.")
         self.check()
         return killed, at_event
 
@@ -142,7 +155,7 @@ def series(scenario: Scenario, kills: int) -> Tally:
     tally, began = Tally(), time.monotonic()
     scenario.reset()
     started = time.monotonic()
-    status, events = forked(scenario.run, None, None)
+    status, events = forked(scenario.run)
     length = time.monotonic() - started
     if status:
         raise WrongError(f"An undisturbed run ends with {os.waitstatus_to_exitcode(status)}.")
@@ -200,7 +213,7 @@ class Train(Scenario):
     def check(self) -> None:
         for one in (self.folder / "trained/out", self.folder / "trained/out/training/best"):
             if (one / "config.json").exists():
-                status, _ = forked(lambda one=one: self._loads(one), None, None)
+                status, _ = forked(lambda one=one: self._loads(one))
                 if status:
                     raise WrongError(f"{one} is there, and cannot be loaded.")
 
@@ -353,7 +366,7 @@ def prepared(folder: Path) -> None:
         capexport.convert(folder / "source", folder / "old")
         return 0
 
-    status, _ = forked(make, None, None)
+    status, _ = forked(make)
     if status:
         raise WrongError(f"What is to be killed cannot be made: {os.waitstatus_to_exitcode(status)}.")
 
@@ -362,6 +375,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", help=f"of {', '.join(SCENARIOS)} (default: all)")
     parser.add_argument("--kills", type=int, default=100, help="of each (default: 100)")
+    parser.add_argument("--signal", choices=("KILL", "INT"), default="KILL")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print one JSON object a kind and line")
     parsed = parser.parse_args()
@@ -377,7 +391,7 @@ def main() -> int:
         for name in parsed.what or SCENARIOS:
             kinds = SCENARIOS[name]
             for kind in kinds:
-                scenario = kind(folder, np.random.default_rng(parsed.seed))
+                scenario = kind(folder, np.random.default_rng(parsed.seed), signal.Signals[f"SIG{parsed.signal}"])
                 try:
                     tally = series(scenario, -(-parsed.kills // len(kinds)))
                 except WrongError as error:

@@ -7,8 +7,9 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from ..errors import OutputError
 from .rows import Row, is_row
@@ -24,7 +25,7 @@ CHUNK = 1 << 16
 class Journal:
     """A file of rows that is open for appending; no other run can open it meanwhile."""
 
-    def __init__(self, path: Path, file: BinaryIO, whole: int) -> None:
+    def __init__(self, path: Path, file: FileIO, whole: int) -> None:
         self._path = path
         self._file = file
         self._whole = whole  # bytes of its whole lines, when it was opened
@@ -36,8 +37,9 @@ class Journal:
         """
         with _refusals(self._path):
             line = json.dumps(row).encode() + b"\n"
-            self._file.write(line)
-            self._file.flush()
+            rest = memoryview(line)
+            while rest:
+                rest = rest[self._file.write(rest) :]
             self._whole += len(line)
 
     def read(self) -> Iterator[Row]:
@@ -61,7 +63,8 @@ def open_journal(path: Path, resume: bool, force: bool) -> Iterator[Journal]:
     with contextlib.ExitStack() as stack:
         with _refusals(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(path.open("ab"))
+            # Without a buffer, which would be written once more, in vain, when the file of a full disk is closed.
+            file = stack.enter_context(path.open("ab", buffering=0))
             lock(path, file)
             if not resume:
                 file.truncate(0)
@@ -104,7 +107,7 @@ def read_rows(path: Path, end: int | None = None) -> Iterator[Row]:
             yield row
 
 
-def lock(path: Path, file: BinaryIO) -> None:
+def lock(path: Path, file: IO[bytes]) -> None:
     """Keep other runs from the file until it is closed; raises OutputError if one has it open."""
     if fcntl is not None:
         try:

@@ -97,6 +97,8 @@ def _assign(variables: dict[str, tf.Variable], arrays: dict[str, np.ndarray], pa
         raise SourceError(f"The weights {path} do not fit the config: {odd} is in only one of them.")
     for name, variable in variables.items():
         array = arrays[name]
+        if not (array.dtype.kind == "f" and np.isfinite(array).all()):
+            raise SourceError(f"{path}: {name} has values that are not numbers.")
         if array.shape != tuple(variable.shape):
             raise SourceError(f"{path}: {name} has shape {array.shape}, the config asks for {tuple(variable.shape)}.")
         variable.assign(array.astype(variable.dtype.as_numpy_dtype))

@@ -32,24 +32,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parsed = _parser(arguments).parse_args(arguments)
         return int(parsed.run(parsed) or 0)
-    except CapexportError as error:
-        print(f"capexport: {error}", file=sys.stderr)
-        return USER_ERROR
     except KeyboardInterrupt:
-        print("capexport: interrupted.", file=sys.stderr)
-        return INTERRUPTED
-    except MemoryError:
-        print("capexport: there is not enough memory for this.", file=sys.stderr)
-        return USER_ERROR
-    except ImportError as error:  # a library without its parts, or one for which there is not enough memory
-        print(f"capexport: a library cannot be loaded: {printable(str(error))}", file=sys.stderr)
-        return USER_ERROR
+        return _end("interrupted.", INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         return 1
-    except OSError as error:
-        print(f"capexport: {printable(str(error))}", file=sys.stderr)
-        return USER_ERROR
+    except (CapexportError, MemoryError, ImportError, OSError) as error:
+        if _by_interrupt(error):
+            return _end("interrupted.", INTERRUPTED)
+        return _end(_sentence(error), USER_ERROR)
+
+
+def _sentence(error: BaseException) -> str:
+    match error:
+        case CapexportError():
+            return str(error)
+        case MemoryError():
+            return "there is not enough memory for this."
+        case ImportError():  # of a library that lacks a part, or for which there is not enough memory
+            return f"a library cannot be loaded: {printable(str(error))}"
+    return printable(str(error))
+
+
+def _by_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: libraries that it meets while they are loaded raise one of their own."""
+    return error is not None and (
+        isinstance(error, KeyboardInterrupt) or _by_interrupt(error.__cause__ or error.__context__)
+    )
+
+
+def _end(sentence: str, code: int) -> int:
+    print(f"capexport: {sentence}", file=sys.stderr)
+    return code
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

@@ -1,5 +1,6 @@
 """How a bundle on disk is changed, and that it is refused."""
 
+import hashlib
 import json
 
 import pytest
@@ -13,6 +14,13 @@ def edit(bundle, change):
     manifest = json.loads(path.read_text())
     change(manifest)
     path.write_text(json.dumps(manifest))
+
+
+def sign(bundle, name, data):
+    """Put these bytes in the place of a file, with their hash in the manifest."""
+    (bundle / name).write_bytes(data)
+    entry = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    edit(bundle, lambda manifest: manifest["files"].update({name: entry}))
 
 
 def refused(bundle, match):

@@ -104,6 +104,18 @@ def test_bytes_that_are_no_onnx(data):
     refused("onnx", data, "cut off|format|no graph|no number|fields|unknown")
 
 
+@pytest.mark.parametrize(
+    "field",
+    [b"\x0d\x01\0\0\0", b"\x09\x01\0\0\0\0\0\0\0", b"\x48\x05", b"\x75\x01\0\0\0"],
+    ids=["dims", "dims 64", "raw", "place"],
+)
+def test_fields_that_protobuf_would_not_know_by_their_wire_type(field):
+    """It skips them, and what was looked at is not what is read."""
+    tensor = b"\x08\x01\x10\x01\x42\x01t" + field
+    graph = b"\x2a" + bytes([len(tensor)]) + tensor
+    refused("onnx", b"\x3a" + bytes([len(graph)]) + graph, "no whole numbers|has no bytes|has no number")
+
+
 def custom(model, name="Evil"):
     model.operatorCodes[0].builtinCode = model.operatorCodes[0].deprecatedBuiltinCode = 32
     model.operatorCodes[0].customCode = name

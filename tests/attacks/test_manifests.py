@@ -1,6 +1,5 @@
 """Manifests, vocabularies and odd files of a bundle, correctly signed where that is possible."""
 
-import hashlib
 import os
 import socket
 
@@ -9,7 +8,8 @@ import pytest
 from capexport import BundleError
 from capexport.errors import printable
 from capexport.manifest import parse_manifest
-from tests.attacks.bundles import edit, refused
+from capexport.vocabulary import Vocabulary
+from tests.attacks.bundles import edit, refused, sign
 
 ODD_WORDS = [
     "\x1b[2J",
@@ -21,13 +21,13 @@ ODD_WORDS = [
     "two words",
     "\u2066x",
     "\x9b31m",
+    "\uffff",
+    "<script>alert(1)</script>",
+    "<img",
+    "</b>",
+    "<!--",
+    "x" * 2000,
 ]
-
-
-def sign(bundle, name, data):
-    (bundle / name).write_bytes(data)
-    entry = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    edit(bundle, lambda manifest: manifest["files"].update({name: entry}))
 
 
 @pytest.mark.parametrize("word", ODD_WORDS)
@@ -139,3 +139,30 @@ def test_a_hard_link_gives_nothing_but_its_bytes(copy, tmp_path):
 def test_names_of_photos_are_printed_with_escapes():
     assert printable("a\x1b[2Jb\n\u202e") == "a\\x1b[2Jb\\n\\u202e"
     assert printable("Käse 写真.jpg") == "Käse 写真.jpg"
+
+
+def test_a_file_of_holes_is_not_read(copy):
+    """Of a terabyte that takes no room on the disk."""
+    os.truncate(copy / "decoder.onnx", 2**40 - 1)
+    refused(copy, "larger than")
+    edit(copy, lambda manifest: manifest["files"]["decoder.onnx"].update(bytes=2**40 - 1))
+    refused(copy, "a bundle's may have")
+    os.truncate(copy / "manifest.json", 2**40)
+    refused(copy, "larger than")
+
+
+def test_a_pipe_in_place_of_the_manifest(copy):
+    (copy / "manifest.json").unlink()
+    os.mkfifo(copy / "manifest.json")
+    refused(copy, "not a plain file")
+
+
+def test_a_link_in_place_of_the_manifest(copy, tmp_path):
+    (copy / "manifest.json").rename(tmp_path / "elsewhere.json")
+    (copy / "manifest.json").symlink_to(tmp_path / "elsewhere.json")
+    refused(copy, "cannot be read")
+
+
+@pytest.mark.parametrize("word", ["<3", "1<2", "<", ">", "&amp;", "'", '"'])
+def test_signs_of_html_that_begin_no_element(word):
+    assert Vocabulary(("", "[UNK]", "[START]", "[END]", word)).id(word) == 4

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from capexport import ImageError, load_image
+from capexport.structure.jpeg import check
 from tests.web import jpeg
 
 
@@ -127,3 +128,40 @@ def test_damage_gives_pixels_or_an_image_error(kind, place, junk, cut):
 @given(st.binary(max_size=300))
 def test_any_bytes(data):
     refused(data)
+
+
+def test_a_scan_after_the_other():
+    """A decoder goes through the whole picture for each: a dozen bytes can take seconds."""
+    data = saved(Image.new("L", (512, 512)), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert load_image(data[:-2] + scan * 20 + data[-2:]).shape == (224, 224, 3)
+    refused(data[:-2] + scan * 1000 + data[-2:], "more than 100 scans")
+    assert load_image(data + scan * 1000).shape == (224, 224, 3)  # what is behind the end is not looked at
+
+
+@pytest.mark.parametrize("marker", [0xE1, 0xFE])
+def test_segments_without_end(marker):
+    data, text = jpeg(1, side=48), b"Exif\0\0 a text"
+    segment = bytes([0xFF, marker, 0, len(text) + 2]) + text
+    assert load_image(data[:2] + segment * 100 + data[2:]).shape == (224, 224, 3)
+    refused(data[:2] + segment * 6000 + data[2:], "more than 5000 segments")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF"])
+def test_files_that_unpack_to_thousands_of_times_their_size(kind):
+    side = 5000
+    data = saved(Image.new("L", (side, side)), kind, **({"lossless": True, "method": 0} if kind == "WEBP" else {}))
+    assert len(data) < side * side / 200
+    refused(data, "too large for a photo")
+
+
+def test_a_large_photo_is_no_bomb():
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 255, (450, 450, 3), np.uint8)).resize((4500, 4500))
+    assert load_image(saved(image, "JPEG", quality=60)).shape == (224, 224, 3)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=300), st.binary(max_size=20))
+def test_any_segments(data, head):
+    check(io.BytesIO(head + data))

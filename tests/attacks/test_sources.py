@@ -101,3 +101,37 @@ def test_weights_that_lie_about_themselves(source):
     refused(source, "shape")
     path.write_bytes(safetensors.numpy.save(arrays | {"__class__": np.zeros(3, np.float32)}))
     refused(source, "do not fit")
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocabulary.txt", "weights.safetensors"])
+def test_pipes_devices_and_holes(source, name):
+    path = source / name
+    path.unlink()
+    os.mkfifo(path)
+    refused(source, "not a plain file|no captioner")
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    refused(source, "not a plain file")
+    path.unlink()
+    path.touch()
+    os.truncate(path, 2**40)
+    refused(source, "larger than")
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "I64", "BOOL", "NONE"])
+def test_weights_of_another_type(source, dtype):
+    path = source / "weights.safetensors"
+    name = min(safetensors.numpy.load_file(path))
+    header = json.dumps({name: {"dtype": dtype, "shape": [1], "data_offsets": [0, 8]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    refused(source, "cannot be read|do not fit|missing or not of")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers(source, value):
+    path = source / "weights.safetensors"
+    arrays = safetensors.numpy.load_file(path)
+    name = next(one for one in arrays if "dense" in one and arrays[one].ndim == 2)
+    arrays[name] = np.full_like(arrays[name], value)
+    path.write_bytes(safetensors.numpy.save(arrays))
+    refused(source, "not numbers")

@@ -1,0 +1,147 @@
+"""Broken machines: a full disk, an output that cannot be written, too little memory, photos that vanish, Ctrl-C."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from capexport.batch.run import Folder, caption_folder
+from capexport.batch.sidecars import TEXT
+from capexport.cli.main import main
+from capexport.runtime.captioner import load
+from capexport.runtime.options import DecodingOptions
+from tests.batch.conftest import folder  # noqa: F401
+
+COMMAND = [sys.executable, "-c", "import sys; from capexport.cli.main import main; sys.exit(main())"]
+
+
+@contextmanager
+def full_disk(size):
+    """No file can be larger than so many bytes: to write more fails, as on a disk that is full (but with EFBIG)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def ends(arguments, capsys, match):
+    """A command ends with exit code 2 and one line."""
+    assert main([str(one) for one in arguments]) == 2
+    err = capsys.readouterr().err
+    assert match in err
+    assert err.count("\n") == 1
+
+
+def left(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_disk_that_is_full_while_a_folder_is_captioned(tiny_bundle, folder, tmp_path, capsys):  # noqa: F811
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    arguments = ["caption", folder, "--bundle", tiny_bundle.directory, "--threads", 1, "--batch", 4, "--out"]
+    main([str(one) for one in (*arguments, whole)])
+    capsys.readouterr()
+    with full_disk(whole.stat().st_size // 2):
+        ends([*arguments, out], capsys, "cannot be written")
+    assert 0 < out.stat().st_size < whole.stat().st_size
+    main([str(one) for one in (*arguments, out, "--resume")])
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_disk_that_is_full_when_the_table_is_written(tiny_bundle, folder, tmp_path, capsys):  # noqa: F811
+    arguments = ["caption", folder, "--bundle", tiny_bundle.directory, "--out", tmp_path / "out.csv"]
+    main([str(one) for one in arguments])
+    capsys.readouterr()
+    whole = (tmp_path / "out.csv").read_bytes()
+    (tmp_path / "out.csv").unlink()
+    with full_disk(len(whole) - 1000):
+        ends(arguments, capsys, "cannot be written")
+    assert main([str(one) for one in (*arguments, "--resume")]) == 1  # two photos are broken
+    assert (tmp_path / "out.csv").read_bytes() == whole
+    assert left(tmp_path) == ["out.csv", "photos"]
+
+
+@pytest.mark.parametrize("size", [3000, 100_000])
+def test_a_disk_that_is_full_while_a_bundle_is_written(size, tiny_source, tmp_path, capsys):
+    with full_disk(size):
+        ends(["convert", tiny_source, "--out", tmp_path / "bundle"], capsys, "")
+    assert left(tmp_path) == []
+
+
+def test_an_output_that_cannot_be_printed(tiny_bundle, photos):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        command = [*COMMAND, "caption", str(photos[0]), "--bundle", str(tiny_bundle.directory)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, "capexport: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "bundle"])
+def test_an_output_that_is_read_only(name, tiny_bundle, tiny_source, folder, capsys):  # noqa: F811
+    """/sys is no place for files, whoever one is."""
+    out = f"/sys/{name}"
+    if name == "bundle":
+        ends(["convert", tiny_source, "--out", out], capsys, "cannot be written")
+    else:
+        ends(["caption", folder, "--bundle", tiny_bundle.directory, "--out", out], capsys, "cannot be written")
+
+
+@pytest.mark.parametrize("megabytes", [170, 220])
+def test_too_little_memory(megabytes, tiny_bundle, photos):
+    """To load the engine, or the graphs."""
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_AS, (megabytes * 2**20, megabytes * 2**20))
+
+    command = [*COMMAND, "caption", str(photos[0]), "--bundle", str(tiny_bundle.directory), "--threads", "1"]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited, env=environment)
+    assert (done.returncode, done.stdout) in ((2, ""), (0, done.stdout))
+    if done.returncode:
+        assert done.stderr.startswith("capexport: ")
+        assert "Traceback" not in done.stderr
+
+
+def test_no_memory_left(monkeypatch, tiny_bundle, photos, capsys):
+    def none_left(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("capexport.runtime.captioner.load_image", none_left)
+    ends(["caption", photos[0], "--bundle", tiny_bundle.directory], capsys, "not enough memory")
+
+
+def test_photos_that_vanish_in_mid_run(tiny_bundle, folder, tmp_path):  # noqa: F811
+    captioner = load(tiny_bundle, threads=1)
+    what = Folder(folder, tmp_path / "out.jsonl", batch=2, sidecars=(TEXT,))
+
+    def steal(tally):
+        if tally.photos == 1:
+            for k in (27, 28, 29):
+                (folder / f"photo-{k}.jpg").unlink(missing_ok=True)
+
+    tally = caption_folder(captioner, what, DecodingOptions(), steal)
+    assert (tally.photos, tally.failed) == (30, 5)
+    rows = [json.loads(line) for line in what.out.read_text().splitlines()]
+    assert [row["error"].startswith("There is no photo at") for row in rows[27:]] == [True] * 3
+
+
+def test_ctrl_c_while_a_folder_is_captioned(tiny_bundle, folder, tmp_path):  # noqa: F811
+    for k in range(300):
+        (folder / f"more-{k:03d}.jpg").symlink_to(folder / "photo-00.jpg")
+    out = tmp_path / "out.jsonl"
+    command = [*COMMAND, "caption", str(folder), "--bundle", str(tiny_bundle.directory), "--out", str(out), "--xmp"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (out.exists() and out.stat().st_size > 1000):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "capexport: interrupted.\n")
+    assert all(json.loads(line)["path"] for line in out.read_text().splitlines())
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
