@@ -21,10 +21,10 @@ from capexport.batch.spark import caption_udf
 def spark():
     from pyspark.sql import SparkSession
 
-    python = {"spark.pyspark.python": sys.executable, "spark.pyspark.driver.python": sys.executable}
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     quiet = {"spark.ui.enabled": "false", "spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
     builder = SparkSession.builder.master("local[2]").appName("captions")
-    for name, value in {**python, **quiet, "spark.sql.shuffle.partitions": "2"}.items():
+    for name, value in {**quiet, "spark.sql.shuffle.partitions": "2"}.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
