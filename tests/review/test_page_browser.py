@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from capexport.review.server import PAGE
 from tests.browser import ActionChains, By, Keys, WebDriverWait, start_browser
 
 
@@ -25,7 +26,7 @@ def show(browser, server):
         for kind in ("browser", "performance"):
             browser.get_log(kind)
         browser.get(server.url)
-        wait(browser, lambda _: len(cards(browser)) == 28)  # in two pages
+        wait(browser, lambda _: len(cards(browser)) == PAGE)
         return browser
 
     yield opened
@@ -73,10 +74,11 @@ def test_a_person_looks_through_captions(show, server):
     wait(browser, lambda _: "5 of 28 looked through" in browser.find_element(By.ID, "tally").text)
     press(first, "Undo")
     wait(browser, lambda _: server.captions.state(numbers[0]) == "open")
-    for label, count in (("Edited", 1), ("Unreadable", 2), ("Left empty", 2), ("All", 30)):
+    for label, count in (("Edited", 1), ("Unreadable", 2), ("Left empty", 2), ("All", PAGE)):
         next(one for one in browser.find_elements(By.CSS_SELECTOR, "#states label") if label in one.text).click()
         wait(browser, lambda _, count=count: len(cards(browser)) == count)
-    assert browser.find_elements(By.CLASS_NAME, "badge")
+    browser.execute_script("scrollTo(0, document.body.scrollHeight)")
+    wait(browser, lambda _: len(cards(browser)) == 30)
 
 
 def test_pointing_at_a_word_lights_the_photo(show):
