@@ -31,11 +31,14 @@ def photo_row(path: str, result: Caption | ImageError, min_confidence: float, ru
     min_confidence  below it the text is empty; words and confidence stay
     run             says which run the row belongs to, see run.run_id
     """
-    row = NOTHING if isinstance(result, ImageError) else caption_row(result)
-    error = str(result) if isinstance(result, ImageError) else None
-    if error is None and row["confidence"] < min_confidence:
-        row["text"] = ""
-    return {"path": path, **row, "error": error, "run": run}
+    if isinstance(result, ImageError):
+        return {"path": path, **NOTHING, "error": str(result), "run": run}
+    return {"path": path, **empty_if_doubtful(caption_row(result), min_confidence), "error": None, "run": run}
+
+
+def empty_if_doubtful(caption: Row, min_confidence: float) -> Row:
+    """The row of a caption, without its text if its confidence is lower."""
+    return {**caption, "text": ""} if caption["confidence"] < min_confidence else caption
 
 
 def is_row(value: Any) -> bool:

@@ -125,13 +125,17 @@ def caption_folder(
     what: Folder,
     options: DecodingOptions,
     progress: Callable[[Tally], None] = lambda tally: None,
+    cache: Path | None = None,
+    near_copies: int = 0,
 ) -> Tally:
     """Caption a folder's photos into a file; a photo that cannot be read is a row with its error.
 
     Rows are in the order of the photos, those of photos that a resumed run finds for the first time at the end. Memory
     does not grow with the number of photos, but for their names where a run is resumed.
 
-    progress  is called when the rows of an earlier run are read, and after each new row
+    progress     is called when the rows of an earlier run are read, and after each new row
+    cache        a file of captions of earlier photos, whose copies are not captioned again: see duplicates
+    near_copies  bits in which near copies may differ, see duplicates.Cache
 
     Raises OutputError for files that are in the way, cannot be written or belong to another run, ImageError for a
     folder without photos, and what the captioner raises for its options and graphs.
@@ -139,7 +143,13 @@ def caption_folder(
 
     def rows(batches: Iterable[Sequence[Source]], run: str) -> Iterator[Row]:
         fetched = fetch_ahead(batches, what.batch) if is_uri(str(what.folder)) else batches
-        return rows_ahead(captioner, fetched, options, what.min_confidence, run)
+        if cache is None:
+            yield from rows_ahead(captioner, fetched, options, what.min_confidence, run)
+        else:
+            from .duplicates import open_cache, rows_with_copies  # and with it SQLite
+
+            with open_cache(cache, run_id(captioner.bundle, options, 0.0, ""), near_copies) as opened:
+                yield from rows_with_copies(captioner, fetched, options, what.min_confidence, run, opened)
 
     return collect(captioner.bundle, what, options, rows, progress)
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlencode, urlsplit
 
 from ..atomic import check_absent
 from ..errors import DataError, ImageError, MissingExtraError, OutputError
@@ -193,10 +194,19 @@ def _filesystem(scheme: str, bucket: str) -> tuple[Any, bool]:
     """That of a scheme and bucket, and whether its paths begin with the bucket."""
     fs = _fs()
     try:
-        filesystem, path = fs.FileSystem.from_uri(f"{scheme}://{bucket}" if bucket else f"{scheme}:///")
+        filesystem, path = fs.FileSystem.from_uri(f"{scheme}://{bucket}{_endpoint(scheme)}")
     except (OSError, ValueError, ImportError) as error:
         raise DataError(f"{scheme}://{bucket} cannot be reached: {error}.") from error
     return filesystem, path == bucket
+
+
+def _endpoint(scheme: str) -> str:
+    """What a URI says of a server other than Amazon's, which the variables of Amazon's own tools name."""
+    address = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if scheme != "s3" or not address:
+        return "" if scheme == "s3" else "/"
+    parts = urlsplit(address)
+    return "?" + urlencode({"scheme": parts.scheme, "endpoint_override": parts.netloc})
 
 
 def _fs() -> Any:

@@ -30,6 +30,8 @@ OF_FOLDERS = (
     "sidecar",
     "xmp",
     "min_confidence",
+    "cache",
+    "near_copies",
     "review",
     "shard",
     "workers",
@@ -67,6 +69,10 @@ def asked_for(parsed: argparse.Namespace) -> bool:
             raise OptionError(f"--{given[0].replace('_', '-')} is for a folder of photos, or shards, with --out.")
     elif parsed.stream or parsed.json or parsed.attention or parsed.attention_html:
         raise OptionError("--out goes without --stream, --json, --attention and --attention-html.")
+    elif parsed.near_copies and not parsed.cache:
+        raise OptionError("--near-copies needs --cache, the file in which earlier captions are.")
+    elif parsed.cache and (parsed.engine == RAY or not _one_folder(parsed)):
+        raise OptionError("--cache is for a folder of photos and goes without --engine ray.")
     elif parsed.workers is not None and (parsed.engine != RAY or parsed.workers < 1):
         raise OptionError("--workers is the number, 1 or more, of those of --engine ray.")
     return parsed.out is not None
@@ -74,7 +80,7 @@ def asked_for(parsed: argparse.Namespace) -> bool:
 
 def run(parsed: argparse.Namespace, options: DecodingOptions) -> int:
     """Caption a folder, or shards; the exit code is 1 if a photo, or a shard, could not be read."""
-    if any(map(suffix_of, parsed.photos)) or Path(parsed.out).suffix not in SUFFIXES:
+    if not _one_folder(parsed):
         return _run_shards(parsed, options)
     if len(parsed.photos) > 1:
         raise OptionError("--out FILE is for the photos of one folder; name just that.")
@@ -99,7 +105,8 @@ def run(parsed: argparse.Namespace, options: DecodingOptions) -> int:
         if on_ray:
             tally = on_ray.engine.caption_folder(bundle, what, options, on_ray.workers, show)
         else:
-            tally = caption_folder(load(bundle, threads=parsed.threads), what, options, show)
+            captioner = load(bundle, threads=parsed.threads)
+            tally = caption_folder(captioner, what, options, show, parsed.cache, parsed.near_copies or 0)
     print(f"{what.out}: {_photos(tally)}{on_ray.report(tally) if on_ray else ''}", file=sys.stderr)
     if parsed.review:
         review(what.out, parsed.bundle, what.sidecars)
@@ -162,6 +169,10 @@ def _bundle(parsed: argparse.Namespace) -> Bundle:
     if parsed.verify:
         load(bundle, verify=True)
     return bundle
+
+
+def _one_folder(parsed: argparse.Namespace) -> bool:
+    return not any(map(suffix_of, parsed.photos)) and Path(parsed.out).suffix in SUFFIXES
 
 
 def _is_many(name: str) -> bool:

@@ -36,6 +36,7 @@ def folder(photos, tmp_path) -> Path:
 
 def write_tar(path: Path, photos: Iterable[Path]) -> None:
     """A shard with these photos, each with a text, as WebDataset has them."""
+    path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for photo in photos:
             for name, body in ((photo.name, photo.read_bytes()), (f"{photo.stem}.txt", b"a wall")):

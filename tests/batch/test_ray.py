@@ -27,6 +27,7 @@ def cluster():
     import ray
     from ray.cluster_utils import Cluster
 
+    os.environ.update(RAY_worker_niceness="0")  # Ray gives them 15, with which they wait for whatever else goes on
     running = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     for _ in range(3):
         running.add_node(num_cpus=1)

@@ -1,0 +1,196 @@
+"""Photos that were captioned before, or nearly the same ones: they share the work.
+
+A copy is told by the SHA-256 of its file. A near copy by a difference hash of 64 bits (dHash: the photo in grey at 9x8
+pixels, a bit for each pixel that is darker than its right neighbour; Krawetz, 2013), of which up to NEAREST may differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import ImageError, OptionError, OutputError
+from ..image import Pixels
+from ..runtime.captioner import Captioner
+from ..runtime.options import DecodingOptions
+from .ahead import map_ahead, read_photo
+from .rows import Row, caption_row, empty_if_doubtful, photo_row
+from .storage import Held, Source
+
+NEAREST = 3  # bits that may differ: then one of the hash's four parts of 16 bits is the same, and is looked up
+PARTS = 4
+TABLES = """
+create table if not exists exact (key text primary key, row text) without rowid;
+create table if not exists near (part integer, bits integer, hash integer, key text);
+create index if not exists parts on near (part, bits);
+"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A photo that was read: its pixels and what tells copies of it, or what is wrong with it and nothing else."""
+
+    path: str
+    pixels: Pixels | ImageError
+    sha256: str = ""
+    hash: int = 0
+
+
+class Cache:
+    """Rows of earlier photos in an SQLite file, of any runs: those of other bundles or options do not count.
+
+    file      is made if it is not there
+    scope     says of which bundle and options its rows are
+    distance  bits in which the hash of a near copy may differ; 0: copies alone
+    """
+
+    def __init__(self, file: Path, scope: str, distance: int = 0) -> None:
+        if not 0 <= distance <= NEAREST:
+            raise OptionError(f"Near copies differ in 1 to {NEAREST} bits of 64, or 0 for none, not in {distance}.")
+        self._scope, self.distance = scope, distance
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._base = sqlite3.connect(file, timeout=60, check_same_thread=False)
+            self._base.executescript(TABLES)
+        except (OSError, sqlite3.Error) as error:
+            raise OutputError(f"{file} cannot be used as a cache: {error}.") from error
+
+    def close(self) -> None:
+        """Write what is not written yet."""
+        self._base.commit()
+        self._base.close()
+
+    def find(self, photo: Found) -> Row | None:
+        """The row of a photo that it is a copy of, or failing that a near copy: the nearest and first."""
+        found = self._base.execute("select row from exact where key = ?", (self._key(photo),)).fetchone()
+        if found is None and self.distance:
+            key = self._nearest(photo.hash)
+            found = self._base.execute("select row from exact where key = ?", (key,)).fetchone()
+        row: Row | None = json.loads(found[0]) if found else None
+        return row
+
+    def add(self, photo: Found, row: Row) -> None:
+        """Keep a photo's row, unless its copy has one."""
+        key = self._key(photo)
+        self._base.execute("insert or ignore into exact values (?, ?)", (key, json.dumps(row)))
+        parts = [(*part, _signed(photo.hash), key) for part in self._parts(photo.hash)]
+        self._base.executemany("insert into near values (?, ?, ?, ?)", parts)
+
+    def commit(self) -> None:
+        """What was added is kept, whatever comes."""
+        self._base.commit()
+
+    def _key(self, photo: Found) -> str:
+        return f"{self._scope}:{photo.sha256}"
+
+    def _parts(self, bits: int) -> list[tuple[int, int]]:
+        return [(part, bits >> 16 * part & 0xFFFF) for part in range(PARTS)]
+
+    def _nearest(self, bits: int) -> str | None:
+        places = " or ".join("(part = ? and bits = ?)" for _ in range(PARTS))
+        values = [value for part in self._parts(bits) for value in part]
+        query = f"select hash, key from near where ({places}) and key >= ? and key < ? order by rowid"
+        rows = self._base.execute(query, (*values, f"{self._scope}:", f"{self._scope};"))
+        near = [(((_signed(bits) ^ other) & (2**64 - 1)).bit_count(), key) for other, key in rows]
+        differing, key = min(near, key=lambda one: one[0], default=(NEAREST + 1, None))
+        return key if differing <= self.distance else None
+
+
+@contextmanager
+def open_cache(file: Path, scope: str, distance: int = 0) -> Iterator[Cache]:
+    """A Cache, closed in the end."""
+    cache = Cache(file, scope, distance)
+    try:
+        yield cache
+    finally:
+        cache.close()
+
+
+def rows_with_copies(
+    captioner: Captioner,
+    batches: Iterable[Sequence[Source]],
+    options: DecodingOptions,
+    min_confidence: float,
+    run: str,
+    cache: Cache,
+) -> Iterator[Row]:
+    """As ahead.rows_ahead; a photo whose copy was captioned has its row, with the copy's path as `copy_of`.
+
+    Which photo is a copy of which depends on their order alone, not on threads: photos are read ahead, and captioned
+    in groups of a batch a thread, one group after the other.
+    """
+    threads = captioner.threads
+    read = map_ahead(lambda photos: [_read(captioner, photo) for photo in photos], batches, threads)
+    while group := list(itertools.chain.from_iterable(itertools.islice(read, threads))):
+        known = [cache.find(found) if found.sha256 else None for found in group]
+        firsts = _firsts(group, known, cache.distance)
+        new = [k for k, first in enumerate(firsts) if first == k and known[k] is None and group[k].sha256]
+        pixels = [one for k in new if not isinstance(one := group[k].pixels, ImageError)]
+        captions = captioner.caption_pixels(np.stack(pixels), options) if pixels else []
+        for k, caption in zip(new, captions, strict=True):
+            row = {"path": group[k].path, **caption_row(caption)}
+            cache.add(group[k], row)
+            known[k] = row
+        cache.commit()
+        for found, first in zip(group, firsts, strict=True):
+            caption_of = known[first]
+            if isinstance(found.pixels, ImageError):
+                yield photo_row(found.path, found.pixels, min_confidence, run)
+            elif caption_of is not None:
+                yield _copied(caption_of, found.path, min_confidence, run)
+
+
+def _firsts(group: Sequence[Found], known: Sequence[Row | None], distance: int) -> list[int]:
+    """For each photo of a group the first one in it that it is a copy of, itself if it is none, or is known anyway."""
+    firsts: list[int] = []
+    for k, found in enumerate(group):
+        same = (
+            j
+            for j in range(k)
+            if firsts[j] == j
+            and known[j] is None
+            and group[j].sha256
+            and (group[j].sha256 == found.sha256 or (distance and (group[j].hash ^ found.hash).bit_count() <= distance))
+        )
+        firsts.append(next(same, k) if known[k] is None and found.sha256 else k)
+    return firsts
+
+
+def _copied(row: Row, path: str, min_confidence: float, run: str) -> Row:
+    """A photo's row with the caption of another, or of its own when it was captioned before."""
+    caption = {name: value for name, value in row.items() if name != "path"}
+    copy = {} if row["path"] == path else {"copy_of": row["path"]}
+    return {"path": path, **empty_if_doubtful(caption, min_confidence), "error": None, "run": run, **copy}
+
+
+def _read(captioner: Captioner, photo: Source) -> Found:
+    """Its pixels and hashes, or what is wrong with it."""
+    path = str(photo)
+    try:
+        body = photo.read_bytes() if isinstance(photo, Path) else photo.read()
+    except (OSError, ImageError):
+        body = None
+    pixels = read_photo(captioner, photo if body is None else Held(path, body))
+    if isinstance(pixels, ImageError) or body is None:
+        return Found(path, pixels)
+    return Found(path, pixels, hashlib.sha256(body).hexdigest(), difference_hash(pixels))
+
+
+def difference_hash(pixels: Pixels) -> int:
+    """The dHash of a photo (height, width, 3): 64 bits."""
+    small = np.asarray(Image.fromarray(pixels).convert("L").resize((9, 8), Image.Resampling.BILINEAR))  # (8, 9)
+    return int.from_bytes(np.packbits(small[:, :-1] < small[:, 1:]).tobytes(), "big")
+
+
+def _signed(bits: int) -> int:
+    """64 bits as SQLite has integers."""
+    return bits - (1 << 64) if bits >> 63 else bits
