@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import sys
 import tempfile
 import threading
@@ -37,6 +38,10 @@ FIRST = """
         const sizes = performance.getEntriesByType("resource").map(one => one.encodedBodySize);
         done([ready, performance.now(), sizes.reduce((a, b) => a + b, 0)]);
     })();
+"""
+READY = """
+    const done = arguments[0], wait = () => document.querySelector("#samples button") ? done() : setTimeout(wait, 20);
+    wait();
 """
 SAY = """
     const [file, done] = arguments;
@@ -68,15 +73,16 @@ def first_caption(url: str, profile: Path, bits: int | None) -> list[float]:
 
 def compare(url: str, profile: Path, captioner: Any, photos: list[Path]) -> tuple[int, int, list[Path]]:
     """Of how many photos the pixels and the words are Python's, and the photos of other words."""
-    import hashlib
-
     browser, same_pixels, other = start_browser(profile), 0, []
     try:
         browser.set_script_timeout(120)
         browser.get(url)
+        browser.execute_async_script(READY)
         for photo in track(photos, len(photos), "Chromium"):
             data = photo.read_bytes()
             digest, tokens = browser.execute_async_script(SAY, base64.b64encode(data).decode())
+            if not digest:
+                raise SystemExit(f"{photo}: {tokens}")
             pixels = hashlib.sha256(captioner.preprocess(data).tobytes()).digest()
             same_pixels += base64.b64decode(digest) == pixels
             if tuple(tokens) != captioner.caption(data).tokens:
