@@ -30,13 +30,14 @@ from tests.browser import start_browser
 FIRST = """
     const done = arguments[0];
     (async () => {
-        const until = async holds => { while (!holds()) await new Promise(go => setTimeout(go, 2)); };
+        const failed = () => !document.getElementById("error").hidden;
+        const until = async holds => { while (!holds() && !failed()) await new Promise(go => setTimeout(go, 2)); };
         await until(() => document.querySelector("#samples button"));
         const ready = performance.now();
-        document.querySelector("#samples button").click();
+        document.querySelector("#samples button")?.click();
         await until(() => "caption" in document.documentElement.dataset);
         const sizes = performance.getEntriesByType("resource").map(one => one.encodedBodySize);
-        done([ready, performance.now(), sizes.reduce((a, b) => a + b, 0)]);
+        done(failed() ? document.getElementById("error").textContent : [ready, performance.now(), sizes.reduce((a, b) => a + b, 0)]);
     })();
 """
 READY = """
@@ -55,7 +56,7 @@ SAY = """
 """
 
 
-def first_caption(url: str, profile: Path, bits: int | None) -> list[float]:
+def first_caption(url: str, profile: Path, bits: int | None) -> Any:
     """Milliseconds to a page that is ready and to a caption, and bytes: in a new browser, at most `bits` a second."""
     browser = start_browser(profile)
     try:
@@ -65,7 +66,9 @@ def first_caption(url: str, profile: Path, bits: int | None) -> list[float]:
             browser.execute_cdp_cmd("Network.enable", {})
             browser.execute_cdp_cmd("Network.emulateNetworkConditions", limits)
         browser.get(url)
-        found: list[float] = browser.execute_async_script(FIRST)
+        found = browser.execute_async_script(FIRST)
+        if isinstance(found, str):
+            raise SystemExit(found)
         return found
     finally:
         browser.quit()

@@ -21,7 +21,7 @@ COMPILER = shutil.which("c++")
 
 needs_headers = pytest.mark.skipif(
     HEADERS is None or COMPILER is None or sys.platform != "linux",
-    reason="needs a C++ compiler and onnxruntime's headers (Debian's libonnxruntime-dev; make build/onnxruntime)",
+    reason="needs a C++ compiler and onnxruntime's headers (Debian's libonnxruntime-dev, or .ci/headers build/onnxruntime)",
 )
 
 
@@ -62,8 +62,8 @@ def test_cpp_says_what_python_says(tiny_bundles, photos, library, tmp_path):
 
 
 @needs_headers
-def test_cpp_with_one_graph_for_whole_captions(fused_bundles, photos, library, tmp_path):
-    bundle = fused_bundles["onnx"]
+def test_cpp_with_one_graph_for_whole_captions(tiny_bundles, photos, library, tmp_path):
+    bundle = tiny_bundles["onnx", "fp32", "fused"]
     program, captioner = built("caption_whole.cpp", library, tmp_path / "caption"), capexport.load(bundle)
     for photo in photos[:3]:
         Image.open(photo).convert("RGB").save(tmp_path / "photo.ppm")

@@ -272,7 +272,7 @@ def test_words_come_one_by_one(visit, browser, lossless):
         (b"%PDF-1.4", "paper.pdf", "application/pdf", "paper.pdf cannot be read as a photo: it is application/pdf"),
         (b"\xff\xd8\xff\xe0 no more", "broken.jpg", "image/jpeg", "broken.jpg cannot be read as a photo: it is broken"),
         (None, "small.png", "image/png", "too small to caption: 5x5 pixels"),
-        (CUT, "cut.jpg", "image/jpeg", "The photo is cut off"),
+        (CUT, "cut.jpg", "image/jpeg", "cut.jpg cannot be read as a photo: it is broken"),
     ],
 )
 def test_what_is_no_photo_is_a_sentence_and_the_page_goes_on(visit, lossless, python, data, name, kind, part):
@@ -372,6 +372,7 @@ def test_without_a_gpu_the_page_says_so_and_works(visit, tiny_bundles, tmp_path,
     assert choose(browser, lossless[0]) == python.caption(lossless[0]).text
     assert "WebAssembly" in browser.find_element(By.ID, "model").text
     assert "WebGPU is not used: " in browser.find_element(By.ID, "model").text
+    assert all("adapter" in entry["message"] for entry in browser.get_log("browser"))  # of which Chromium itself warns
     served.close()
 
 

@@ -242,7 +242,7 @@ function drawScale() {
 
 function describeOptions() {
   const temperature = Number($("temperature").value), beams = Number($("beams").value);
-  $("temperature-value").textContent = temperature ? temperature.toFixed(1) : "0, no chance";
+  $("temperature-value").textContent = temperature ? temperature.toFixed(1) : "0, greedy";
   $("beams-value").textContent = beams > 1 ? String(beams) : "1, no search";
   $("seed").disabled = $("another").disabled = !temperature;
 }

@@ -13,6 +13,7 @@ class LiteRtCaptioner(bundle: File) {
     // Load. In an app, once.
     private val encoder = Interpreter(File(bundle, "encoder.tflite"), Interpreter.Options().setNumThreads(1))
     private val decoder = Interpreter(File(bundle, "decoder.tflite"), Interpreter.Options().setNumThreads(1))
+    private val maxLength = 50 // shape.max_length in manifest.json
     private val words = File(bundle, "vocabulary.txt").readLines()
     private val signature = "serving_default"
     private val size = encoder.getInputTensorFromSignature("image", signature).shape()[1]
@@ -33,7 +34,7 @@ class LiteRtCaptioner(bundle: File) {
         val cache = outputs.keys.filter { it.startsWith("next_") }.associateWith { buffer(outputs.getValue(it).capacity()) }
             .toMutableMap()
         var token = words.indexOf("[START]")
-        for (position in 0 until 50) { // shape.max_length in manifest.json
+        for (position in 0 until maxLength - 1) { // the last token is [END]
             val inputs = HashMap<String, Any>(cross)
             inputs["tokens"] = intArrayOf(token)
             inputs["position"] = buffer(4).putInt(0, position)

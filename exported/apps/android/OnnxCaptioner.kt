@@ -20,6 +20,7 @@ class OnnxCaptioner(bundle: File) {
     private val options = OrtSession.SessionOptions().apply { setIntraOpNumThreads(1) }
     private val encoder = env.createSession(File(bundle, "encoder.onnx").path, options)
     private val decoder = env.createSession(File(bundle, "decoder.onnx").path, options)
+    private val maxLength = 50 // shape.max_length in manifest.json
     private val words = File(bundle, "vocabulary.txt").readLines()
     private val size = (encoder.inputInfo.getValue("image").info as TensorInfo).shape[1].toInt()
 
@@ -39,7 +40,7 @@ class OnnxCaptioner(bundle: File) {
         val end = words.indexOf("[END]")
         var last: OrtSession.Result? = null
         try {
-            for (position in 0 until 50) { // shape.max_length in manifest.json
+            for (position in 0 until maxLength - 1) { // the last token is [END]
                 val inputs = HashMap<String, OnnxTensor>()
                 inputs["tokens"] = OnnxTensor.createTensor(env, IntBuffer.wrap(intArrayOf(token)), longArrayOf(1))
                 inputs["position"] = OnnxTensor.createTensor(env, IntBuffer.wrap(intArrayOf(position)), longArrayOf())

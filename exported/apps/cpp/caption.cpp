@@ -27,6 +27,13 @@ static std::vector<std::string> names_of(const Ort::Session& graph, bool inputs)
   return names;
 }
 
+// A number of the manifest, whose lines are `"name": number,`.
+static int number_of(const std::string& path, const std::string& name) {
+  for (const auto& line : lines_of(path))
+    if (const auto at = line.find('"' + name + "\": "); at != std::string::npos) return std::stoi(line.substr(at + name.size() + 4));
+  throw std::runtime_error(path + " has no " + name);
+}
+
 // Runs a graph; its outputs by name.
 static std::map<std::string, Ort::Value> run(Ort::Session& graph, Ort::IoBinding& binding, const Ort::MemoryInfo& memory) {
   const auto names = names_of(graph, false);
@@ -75,7 +82,8 @@ int main(int count, char** arguments) try {
   std::vector<float> nothing;
   std::vector<int32_t> token{id("[START]")}, position{0};
   const auto inputs = names_of(decoder, true);
-  for (; token[0] != id("[END]") && position[0] < 50; ++position[0]) {  // 50: shape.max_length in manifest.json
+  const int longest = number_of(bundle + "/manifest.json", "max_length") - 1;  // the last token is [END]
+  for (; token[0] != id("[END]") && position[0] < longest; ++position[0]) {
     step.BindInput("tokens", tensor(token, {1}));
     step.BindInput("position", tensor(position, {}));
     for (size_t i = 0; i < inputs.size(); ++i) {

@@ -34,7 +34,7 @@ final class Captioner {
             cache[name] = try tensor([Float](), .float, [1, heads, 0, keyDim])
         }
         var token = Int32(words.firstIndex(of: "[START]")!)
-        for position in 0..<Int32(maxLength) {
+        for position in 0..<Int32(maxLength - 1) {  // the last token is [END]
             var inputs = cross.merging(cache) { first, _ in first }
             inputs["tokens"] = try tensor([token], .int32, [1])
             inputs["position"] = try tensor([position], .int32, [])
