@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import sys
 import tempfile
 import threading
@@ -29,14 +30,19 @@ from tests.browser import start_browser
 FIRST = """
     const done = arguments[0];
     (async () => {
-        const until = async holds => { while (!holds()) await new Promise(go => setTimeout(go, 2)); };
+        const failed = () => !document.getElementById("error").hidden;
+        const until = async holds => { while (!holds() && !failed()) await new Promise(go => setTimeout(go, 2)); };
         await until(() => document.querySelector("#samples button"));
         const ready = performance.now();
-        document.querySelector("#samples button").click();
+        document.querySelector("#samples button")?.click();
         await until(() => "caption" in document.documentElement.dataset);
         const sizes = performance.getEntriesByType("resource").map(one => one.encodedBodySize);
-        done([ready, performance.now(), sizes.reduce((a, b) => a + b, 0)]);
+        done(failed() ? document.getElementById("error").textContent : [ready, performance.now(), sizes.reduce((a, b) => a + b, 0)]);
     })();
+"""
+READY = """
+    const done = arguments[0], wait = () => document.querySelector("#samples button") ? done() : setTimeout(wait, 20);
+    wait();
 """
 SAY = """
     const [file, done] = arguments;
@@ -50,7 +56,7 @@ SAY = """
 """
 
 
-def first_caption(url: str, profile: Path, bits: int | None) -> list[float]:
+def first_caption(url: str, profile: Path, bits: int | None) -> Any:
     """Milliseconds to a page that is ready and to a caption, and bytes: in a new browser, at most `bits` a second."""
     browser = start_browser(profile)
     try:
@@ -60,7 +66,9 @@ def first_caption(url: str, profile: Path, bits: int | None) -> list[float]:
             browser.execute_cdp_cmd("Network.enable", {})
             browser.execute_cdp_cmd("Network.emulateNetworkConditions", limits)
         browser.get(url)
-        found: list[float] = browser.execute_async_script(FIRST)
+        found = browser.execute_async_script(FIRST)
+        if isinstance(found, str):
+            raise SystemExit(found)
         return found
     finally:
         browser.quit()
@@ -68,15 +76,16 @@ def first_caption(url: str, profile: Path, bits: int | None) -> list[float]:
 
 def compare(url: str, profile: Path, captioner: Any, photos: list[Path]) -> tuple[int, int, list[Path]]:
     """Of how many photos the pixels and the words are Python's, and the photos of other words."""
-    import hashlib
-
     browser, same_pixels, other = start_browser(profile), 0, []
     try:
         browser.set_script_timeout(120)
         browser.get(url)
+        browser.execute_async_script(READY)
         for photo in track(photos, len(photos), "Chromium"):
             data = photo.read_bytes()
             digest, tokens = browser.execute_async_script(SAY, base64.b64encode(data).decode())
+            if not digest:
+                raise SystemExit(f"{photo}: {tokens}")
             pixels = hashlib.sha256(captioner.preprocess(data).tobytes()).digest()
             same_pixels += base64.b64decode(digest) == pixels
             if tuple(tokens) != captioner.caption(data).tokens:

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 import capexport
+from capexport.cli.main import main
 from capexport.image import load_image
+from capexport.shipped import sample_photos
 from capexport.web.page import write_page
 from capexport.web.serve import page_server
 from tests.browser import ActionChains, By, Keys, WebDriverWait, start_browser
@@ -35,6 +37,7 @@ DROP = """
         : new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
     document.body.dispatchEvent(event);
 """
+CUT = next(iter(sample_photos())).read_bytes()[:20_000]
 LIGHT = "return document.getElementById('light').toDataURL().split(',')[1]"
 
 
@@ -160,7 +163,7 @@ def test_transparent_and_turned_photos(visit, python, tmp_path, photos):
 
 
 def test_pixels_of_files_are_pythons(visit, photos, tmp_path):
-    """Of a PNG file that is decoded in several bands and of a tall one to the last bit; of JPEG files nearly so."""
+    """To the last bit: of JPEG files, of a PNG file that is decoded in several bands and of a tall one."""
     rng, script = (
         np.random.default_rng(0),
         """
@@ -176,10 +179,15 @@ def test_pixels_of_files_are_pythons(visit, photos, tmp_path):
         noise = Image.fromarray(rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8))
         noise.resize((width, height)).save(tmp_path / name, compress_level=1)
     browser = visit()
-    for path, most in ((tmp_path / "large.png", 0), (tmp_path / "tall.png", 0), (photos[0], 2), (photos[3], 2)):
+    for path in (tmp_path / "large.png", tmp_path / "tall.png", photos[0], photos[3]):
         found = browser.execute_async_script(script, base64.b64encode(path.read_bytes()).decode())
-        expected = load_image(path.read_bytes() if most == 0 else np.asarray(Image.open(path).convert("RGB")), (64, 64))
-        assert np.abs(np.array(found).reshape(64, 64, 3) - expected).max() <= most
+        np.testing.assert_array_equal(np.array(found).reshape(64, 64, 3), load_image(path, (64, 64)))
+
+
+def test_jpeg_files_are_captioned_as_in_python(visit, photos, python):
+    browser = visit()
+    for photo in photos:
+        assert choose(browser, photo) == python.caption(photo).text
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
@@ -264,6 +272,7 @@ def test_words_come_one_by_one(visit, browser, lossless):
         (b"%PDF-1.4", "paper.pdf", "application/pdf", "paper.pdf cannot be read as a photo: it is application/pdf"),
         (b"\xff\xd8\xff\xe0 no more", "broken.jpg", "image/jpeg", "broken.jpg cannot be read as a photo: it is broken"),
         (None, "small.png", "image/png", "too small to caption: 5x5 pixels"),
+        (CUT, "cut.jpg", "image/jpeg", "cut.jpg cannot be read as a photo: it is broken"),
     ],
 )
 def test_what_is_no_photo_is_a_sentence_and_the_page_goes_on(visit, lossless, python, data, name, kind, part):
@@ -297,14 +306,22 @@ def test_the_camera(visit, site):
     assert browser.execute_script("return document.getElementById('video').srcObject") is None
 
 
-def test_a_bundle_with_a_changed_byte(visit, folder, tmp_path):
+def test_a_bundle_with_a_changed_byte(visit, folder, tmp_path, lossless, python):
+    """The page says so, and captions once the file is mended."""
     shutil.copytree(folder, tmp_path / "page")
     path = tmp_path / "page/bundle/decoder.onnx"
     data = bytearray(path.read_bytes())
     data[1000] ^= 1
     path.write_bytes(data)
     damaged = Site(tmp_path / "page")
-    complaint(visit(damaged.url, ready=False), "decoder.onnx is damaged")
+    browser = visit(damaged.url, ready=False)
+    complaint(browser, "decoder.onnx is damaged")
+    browser.find_element(By.ID, "file").send_keys(str(lossless[0]))
+    WebDriverWait(browser, SECONDS).until(lambda driver: driver.find_element(By.ID, "photo").is_displayed())
+    complaint(browser, "decoder.onnx is damaged")
+    data[1000] ^= 1
+    path.write_bytes(data)
+    assert choose(browser, lossless[0]) == python.caption(lossless[0]).text
     damaged.close()
 
 
@@ -325,20 +342,38 @@ def test_offline_after_the_first_visit(visit, site, lossless, python):
     assert choose(browser, lossless[1]) == python.caption(lossless[1]).text
 
 
-def test_parity_in_the_browser(visit):
-    result = visit().execute_async_script("""
-        const done = arguments[0];
-        (async () => {
-            const { load } = await import("./captioner.js"), { checkParity } = await import("./parity.js");
-            const ort = await import("./runtime/ort.wasm.bundle.min.mjs");
-            const parity = await (await fetch("parity.json")).json();
-            done(await checkParity(await load("bundle/", ort), parity));
-        })().catch(error => done(String(error)));
-    """)
-    assert result["holds"]
-    assert result["identical"] == 3
-    assert max(row["log_probability_error"] for row in result["rows"]) < NEAR
-    assert min(row["same_cell"] for row in result["rows"]) == 1
+def test_parity_in_the_browser(visit, site):
+    """On its own page; photos of files that a decoder of ours reads have Python's pixels."""
+    browser = visit(f"{site.url}parity.html", ready=False)
+    text = WebDriverWait(browser, SECONDS).until(
+        lambda driver: "holds" in (text := driver.find_element(By.ID, "result").text) and text
+    )
+    assert text.count("same words, same pixels, ") == 3
+    assert text.endswith(": it holds")
+
+
+def test_verify_in_a_browser(tiny_bundles, capsys):
+    arguments = ["verify", str(tiny_bundles["onnx", "fp32"].directory), "--runtime", str(RUNTIME)]
+    assert main([*arguments, "--browser", "--json"]) == 0
+    checks = {check["name"]: check["found"] for check in json.loads(capsys.readouterr().out)["checks"]}
+    for where in ("Node", "chromium"):
+        assert checks[f"{where}: identical captions"] == "3 of 3"
+        assert checks[f"{where}: pixels"] == "3 photos' files: pixels differ by 0 at most"
+        assert float(checks[f"{where}: largest error of a log-probability"]) < NEAR
+        assert checks[f"{where}: most attended cell the same"] == "100% at least"
+    assert main([*arguments, "--browser", "no-such-browser"]) == 2
+    assert "There is no browser no-such-browser" in capsys.readouterr().err
+
+
+def test_without_a_gpu_the_page_says_so_and_works(visit, tiny_bundles, tmp_path, lossless, python):
+    write_page(tiny_bundles["onnx", "fp32"], tmp_path / "page", RUNTIME, webgpu=True)
+    served = Site(tmp_path / "page")
+    browser = visit(served.url)
+    assert choose(browser, lossless[0]) == python.caption(lossless[0]).text
+    assert "WebAssembly" in browser.find_element(By.ID, "model").text
+    assert "WebGPU is not used: " in browser.find_element(By.ID, "model").text
+    assert all("adapter" in entry["message"] for entry in browser.get_log("browser"))  # of which Chromium itself warns
+    served.close()
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1600])

@@ -2,13 +2,14 @@
 
 import base64
 import dataclasses
+import io
 import math
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 import capexport
 from capexport.image import RESIZERS, load_image
@@ -131,6 +132,72 @@ def test_transparency_is_laid_over_white_as_pillow_does(tmp_path):
     array = np.stack([level, level, level, cover], axis=-1)
     [found] = preprocessed([array], (256, 256), tmp_path)
     np.testing.assert_array_equal(found, load_image(array, (256, 256)))
+
+
+def jpegs(photos: list[Path]) -> list[tuple[bytes, int]]:
+    """JPEG files of every kind that is decoded here, and the least sides that they are asked for."""
+    image = Image.open(photos[0]).convert("RGB")
+    kinds: list[tuple[Image.Image, dict[str, object], tuple[int, ...]]] = [
+        (image.crop((3, 5, 300, 262)), {"subsampling": s, "progressive": p}, (9999, 120, 60, 20))
+        for s in (0, 1, 2)
+        for p in (False, True)
+    ]
+    kinds += [
+        (image.convert("L").crop((0, 0, 99, 77)), {"quality": 50}, (9999, 20)),
+        (image.crop((0, 0, 9, 40)), {"subsampling": 2}, (9999,)),
+        (image.crop((0, 0, 17, 13)), {"subsampling": 2}, (9999, 8, 4)),
+        (image, {"quality": 95, "restart_marker_blocks": 7}, (9999, 100)),
+        (image, {"progressive": True, "restart_marker_rows": 1, "optimize": True}, (200,)),
+        (image.crop((0, 0, 200, 150)), {"keep_rgb": True}, (9999,)),
+    ]
+    for orientation in range(2, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        kinds.append((image.crop((0, 0, 70, 50)), {"exif": exif}, (9999,)))
+    made = []
+    for one, saved, leasts in kinds:
+        stream = io.BytesIO()
+        one.save(stream, "JPEG", **saved)
+        made += [(stream.getvalue(), least) for least in leasts]
+    return made
+
+
+def test_jpeg_files_are_decoded_to_pillows_last_bit(photos, tmp_path):
+    files = jpegs(photos) + [(photo.read_bytes(), 9999) for photo in photos]
+    script = """
+        const { decodeJpeg } = await from_("jpeg.js");
+        return given.files.map(([data, least]) => {
+            const image = decodeJpeg(Uint8Array.from(Buffer.from(data, "base64")), least);
+            return [image.height, image.width, Buffer.from(image.data).toString("base64")];
+        });
+    """
+    values = {"files": [(base64.b64encode(data).decode(), least) for data, least in files]}
+    for (height, width, pixels), (data, least) in zip(evaluate(SOURCES, script, values, tmp_path), files, strict=True):
+        image = Image.open(io.BytesIO(data))
+        image.draft(None, (least, least))
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        found = np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(height, width, 3)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_files_in_node(photos, tmp_path):
+    """A JPEG file's pixels are Python's; damaged ones and other formats are refused with a sentence."""
+    whole = photos[0].read_bytes()
+    odd = [whole[:2000], whole[:-40], b"\xff\xd8\xff\xe0", b"\x89PNG\r\n", b"%PDF-1.4", b""]
+    odd += [bytes(b ^ 255 if i == k else b for i, b in enumerate(whole)) for k in range(0, 700, 7)]
+    script = """
+        const { preprocess } = await from_("image.js");
+        const bytes = data => Uint8Array.from(Buffer.from(data, "base64"));
+        const whole = Buffer.from(await preprocess(bytes(given.whole), [224, 224])).toString("base64");
+        const odd = given.odd.map(data => preprocess(bytes(data), [64, 64]).then(() => "", error => error.name));
+        return [whole, await Promise.all(odd), await preprocess(bytes(given.odd[0]), [64, 64]).catch(String)];
+    """
+    values = {"whole": base64.b64encode(whole).decode(), "odd": [base64.b64encode(data).decode() for data in odd]}
+    pixels, names, cut = evaluate(SOURCES, script, values, tmp_path)
+    assert base64.b64decode(pixels) == load_image(photos[0]).tobytes()
+    assert names[:6] == ["CaptionError"] * 6
+    assert {*names} <= {"", "CaptionError"}
+    assert "is cut off" in cut
 
 
 def test_what_is_no_photo(tmp_path):
@@ -287,7 +354,7 @@ def test_parity_in_node(recipe, tiny_bundles, tmp_path):
 def test_parity_as_a_command(site, tmp_path):
     done = run_node(site / "parity.js")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("same words, ") == 3
+    assert done.stdout.count("same words, same pixels, ") == 3
     shutil.copytree(site, tmp_path / "page")
     path = tmp_path / "page" / "parity.json"
     text = path.read_text()

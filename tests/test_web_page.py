@@ -13,8 +13,8 @@ from capexport.cli.main import main
 from capexport.errors import OptionError, OutputError
 from capexport.parity.vectors import unpack
 from capexport.web import page
-from capexport.web.page import page_files, write_page
-from capexport.web.runtime import PACKAGE, pinned, read_runtime
+from capexport.web.page import UNKEPT, page_files, write_page
+from capexport.web.runtime import BUILDS, PACKAGE, pinned, read_runtime
 from capexport.web.serve import page_server
 from tests.javascript import ROOT, RUNTIME, needs_runtime
 
@@ -37,7 +37,7 @@ def test_the_folder_is_whole_and_the_same_every_time(tiny_bundle):
     for name in ("vocabulary.txt", "encoder.onnx", "decoder.onnx"):
         assert hashlib.sha256(files[f"bundle/{name}"]).hexdigest() == manifest["files"][name]["sha256"]
     kept = json.loads(re.search(r"FILES = (\[.*?\]);", files["worker.js"].decode())[1])
-    assert {*kept} == {"./", *files} - {"worker.js", "parity.js", "parity.json", "package.json"}
+    assert {*kept} == {"./", *files} - UNKEPT
 
 
 def test_a_changed_file_is_another_version(tiny_bundle):
@@ -78,6 +78,14 @@ def test_the_command(tiny_bundle, tmp_path, capsys):
 
 
 @needs_runtime
+def test_a_recipe_that_is_slow_there_is_named(tiny_bundles, tmp_path, capsys):
+    for recipe in ("dynamic-int8", "weight-int8"):
+        bundle = str(tiny_bundles["onnx", recipe].directory)
+        assert main(["web", bundle, "--out", str(tmp_path / recipe), "--runtime", str(RUNTIME)]) == 0
+        assert ("convert with --recipe weight-int8" in capsys.readouterr().err) == (recipe == "dynamic-int8")
+
+
+@needs_runtime
 def test_force_replaces_pages_only(tiny_bundle, tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(OutputError, match=r"has no site\.json"):
@@ -98,8 +106,9 @@ def test_another_runtime_than_the_pinned_one(tmp_path):
     (tmp_path / "dist").mkdir()
     for name in hashes:
         shutil.copy(RUNTIME / "dist" / name, tmp_path / "dist")
-    assert read_runtime(tmp_path).keys() == hashes.keys()
-    script = tmp_path / "dist" / min(hashes, key=len)
+    assert read_runtime(tmp_path).keys() == {*BUILDS["wasm"]}
+    assert read_runtime(tmp_path, tuple(BUILDS)).keys() == hashes.keys()
+    script = tmp_path / "dist" / BUILDS["wasm"][0]
     script.write_bytes(script.read_bytes() + b"\n")
     with pytest.raises(OptionError, match=f"is not that of {PACKAGE} {re.escape(version)}"):
         read_runtime(tmp_path)

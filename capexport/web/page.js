@@ -15,6 +15,7 @@ const HINT = "Point at a word, tap it, or use the arrow keys: the photo shows wh
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 let site, captioner, paint; // once they are loaded
+let starting = false;
 let photo = null; // {bitmap, source, features, read, encoded}
 let words = [], shown = null;
 let turn = 0, arrivals = 0; // count the captions and the photos asked for: who finds a later one gives up
@@ -68,6 +69,20 @@ async function start() {
   await navigator.serviceWorker?.register(`worker.js?without=${spared}`).catch(() => {}); // without one the page works, but not offline
 }
 
+/** Starts; whoever then brings a photo to a page that could not has it try again. */
+async function begin() {
+  $("error").hidden = true;
+  $("loading").hidden = false;
+  starting = true;
+  try {
+    await start();
+  } catch (error) {
+    starting = false;
+    $("loading").hidden = true;
+    complain(error);
+  }
+}
+
 function addSample(path) {
   const name = path.replace(/.*\//, "").replace(/\.\w+$/, "");
   const image = element("img", { src: path, alt: `Sample: ${name}`, width: 44, height: 44 });
@@ -92,6 +107,7 @@ async function take(blob) {
   photo = { bitmap, source: jpeg ? blob : bitmap };
   display(bitmap);
   if (captioner) await caption();
+  else if (!starting) await begin();
   return undefined;
 }
 
@@ -226,7 +242,7 @@ function drawScale() {
 
 function describeOptions() {
   const temperature = Number($("temperature").value), beams = Number($("beams").value);
-  $("temperature-value").textContent = temperature ? temperature.toFixed(1) : "0, no chance";
+  $("temperature-value").textContent = temperature ? temperature.toFixed(1) : "0, greedy";
   $("beams-value").textContent = beams > 1 ? String(beams) : "1, no search";
   $("seed").disabled = $("another").disabled = !temperature;
 }
@@ -283,7 +299,4 @@ document.addEventListener("keydown", event => {
 });
 
 describeOptions();
-start().catch(error => {
-  $("loading").hidden = true;
-  complain(error);
-});
+begin();

@@ -25,6 +25,15 @@ class Handler(SimpleHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    """A server that a browser may ask for all of a page's files at once."""
+
+    request_queue_size = 128
+
+    def handle_error(self, *_: object) -> None:
+        """A browser that hangs up is no news."""
+
+
 def page_server(folder: Path, port: int = 0, handler: type[Handler] = Handler) -> ThreadingHTTPServer:
     """A server of the folder on the loopback address, not started yet; port 0 takes a free one.
 
@@ -33,6 +42,6 @@ def page_server(folder: Path, port: int = 0, handler: type[Handler] = Handler) -
     Raises OutputError if the port is taken.
     """
     try:
-        return ThreadingHTTPServer(("127.0.0.1", port), functools.partial(handler, directory=str(folder)))
+        return Server(("127.0.0.1", port), functools.partial(handler, directory=str(folder)))
     except (OSError, OverflowError) as error:
         raise OutputError(f"Port {port} cannot be used: {error}; choose another with --port.") from error
