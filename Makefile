@@ -53,8 +53,9 @@ node_modules/.ready: capexport/web/package.json
 	    touch $@ || echo "$(RUNTIME) cannot be installed here."; \
 	else echo "npm is not here; the tests of onnxruntime-web are skipped."; fi
 
-# Each file that pip fetches has a hash in the list; this project itself has none, and so comes after them.
-INSTALL := install --require-hashes --only-binary :all: --requirement
+# Each file that pip fetches has a hash in the list; this project itself has none, and so comes after them. pyspark is
+# published as source alone.
+INSTALL := install --require-hashes --only-binary :all: --no-binary pyspark --requirement
 $(VENV)/.ready-%: pyproject.toml .ci/requirements-%.txt
 	@echo "Setting up $(VENV) for make $*, once ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
