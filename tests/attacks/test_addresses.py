@@ -1,5 +1,6 @@
 """Addresses of photos that lead to this machine, to its network or to no end."""
 
+import re
 import socket
 import time
 
@@ -106,7 +107,7 @@ def test_the_command_asks_first(web, tiny_bundle, capsys):
 def test_schemes(url, tiny_bundle, capsys):
     refused("not an address of http", url, private=True)
     assert main(["caption", url, "--bundle", str(tiny_bundle.directory)]) == 2
-    assert "There is no photo" in capsys.readouterr().err
+    assert re.search("There is no photo|name the file for its captions", capsys.readouterr().err)
 
 
 def test_headers_and_bodies_in_drops(web):

@@ -7,7 +7,7 @@ import pytest
 from capexport import OutputError
 from capexport.batch.journal import open_journal, read_rows
 from capexport.batch.rows import NOTHING
-from capexport.batch.run import Folder, caption_folder, run_id
+from capexport.batch.run import Folder, caption_folder
 from capexport.batch.tables import write_csv
 from capexport.runtime.captioner import load
 from capexport.runtime.options import DecodingOptions
@@ -78,8 +78,9 @@ def test_a_journal_that_names_other_photos(tiny_bundle, photos, tmp_path):
     (tmp_path / "photos/a.jpg").symlink_to(photos[0])
     captioner, out = load(tiny_bundle), tmp_path / "out.jsonl"
     what = Folder(tmp_path / "photos", out, resume=True)
-    run = run_id(captioner.bundle, DecodingOptions(), what)
-    out.write_text(json.dumps({**ROW, "path": "/etc/passwd", "run": run}) + "\n")
+    caption_folder(captioner, what, DecodingOptions())
+    [row] = read_rows(out)
+    out.write_text(json.dumps({**row, "path": "/etc/passwd"}) + "\n")
     assert caption_folder(captioner, what, DecodingOptions()).photos == 2
 
 
