@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from .. import errors
 from ..bundle import Bundle
 from ..errors import CapexportError, MissingExtraError, OptionError, OutputError
 from ..runtime.options import DecodingOptions
@@ -195,8 +197,11 @@ def _once(left: list[pa.Table], work: type[Any], arguments: tuple[Any, ...], wor
 
 
 def _cause(error: BaseException) -> CapexportError | None:
-    """The error of ours that a worker ended with, if it was one."""
-    found: BaseException | None = error
-    while found is not None and not isinstance(found, CapexportError):
-        found = getattr(found, "cause", None) or found.__cause__
-    return found
+    """The error of ours that a worker ended with, if it was one: Ray hands on the text of its traceback alone."""
+    found = re.findall(r"^capexport\.errors\.(\w+): (.*)$", f"{error}\n{error.__cause__ or ''}", re.MULTILINE)
+    if not found:
+        return None
+    name, message = found[-1]
+    kind = getattr(errors, name, None)
+    simple = isinstance(kind, type) and issubclass(kind, CapexportError) and "__init__" not in vars(kind)
+    return kind(message) if kind is not None and simple else CapexportError(message)

@@ -49,6 +49,10 @@ def configure(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--min-confidence", type=float, metavar="X", help="leave captions below it empty, from 0 to 1")
     group.add_argument("--sidecar", action="store_true", help="write each caption to photo.jpg.txt, too")
     group.add_argument("--xmp", action="store_true", help="write each caption to photo.xmp, too, as its description")
+    group.add_argument(
+        "--cache", type=Path, metavar="FILE", help="copies of photos captioned before are not done again"
+    )
+    group.add_argument("--near-copies", type=int, metavar="N", help="nor near copies: N of 64 bits differ, 1 to 3")
     group.add_argument("--review", action="store_true", help="then look through the captions in a browser")
     group.add_argument("--shard", metavar="I/N", help="do the Ith part of N, from 0, of the shards or of the folder")
     group.add_argument("--format", choices=tuple(FORMATS), help="of the captions of shards in a folder")
@@ -64,7 +68,8 @@ def asked_for(parsed: argparse.Namespace) -> bool:
     if parsed.out is None:
         if folders:
             raise OptionError(f"{folders[0]} is a folder or a shard: name the file for its captions with --out.")
-        given = [name for name in OF_FOLDERS if getattr(parsed, name) not in (None, False)]
+        values = {name: getattr(parsed, name) for name in OF_FOLDERS}
+        given = [name for name, value in values.items() if value is not None and value is not False]
         if given:
             raise OptionError(f"--{given[0].replace('_', '-')} is for a folder of photos, or shards, with --out.")
     elif parsed.stream or parsed.json or parsed.attention or parsed.attention_html:
