@@ -42,7 +42,7 @@ class StageOptions:
 
     photos: int = 16
     samples: int = 5
-    views: int = 4
+    views: int = 3
     label_smoothing: float = 0.1
     weight_decay: float = 0.01
     warm_up: float = 0.1
