@@ -36,7 +36,7 @@ class StageOptions:
     warm_up          share of a stage's steps in which the learning rate grows
     average          what of the weights' moving average stays at each step
     precision        of products with the decoder's weights in training: float32, bfloat16, or auto, which is bfloat16
-                     where there is a GPU; CPUs with AVX512_BF16 are twice as quick with it, too
+                     where there is a GPU; CPUs with AVX512_BF16 gain from it, too
     seed             of everything that is drawn
     """
 
