@@ -36,13 +36,13 @@ class StageOptions:
     warm_up          share of a stage's steps in which the learning rate grows
     average          what of the weights' moving average stays at each step
     precision        of products with the decoder's weights in training: float32, bfloat16, or auto, which is bfloat16
-                     where there is a GPU; CPUs with AVX512_BF16 are twice as quick with it, too
+                     where there is a GPU; CPUs with AVX512_BF16 gain from it, too
     seed             of everything that is drawn
     """
 
     photos: int = 16
     samples: int = 5
-    views: int = 4
+    views: int = 3
     label_smoothing: float = 0.1
     weight_decay: float = 0.01
     warm_up: float = 0.1

@@ -18,7 +18,10 @@ here=$(dirname "$0")
 [ -f "$work/captioner/config.json" ] ||
     capexport train --data "$data" --encoder-weights "$work/encoder/encoder.weights.h5" --out "$work/captioner" \
         --init "$work/tutorial" --dropout-rate 0.1 --learning-rate 3e-4
+[ -f "$work/best/config.json" ] ||
+    capexport train --data "$data" --recipe best --encoder-weights "$work/captioner" --out "$work/best" \
+        --init "$work/captioner" --word-epochs 0 --precision bfloat16
 python -c "
 import sys, capexport
 capexport.save_captioner(capexport.load_captioner(sys.argv[1]), sys.argv[2], half=True, force=True)
-" "$work/captioner" "$here/captioner"
+" "$work/best" "$here/captioner"
