@@ -7,6 +7,7 @@ every photo has its row.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,6 +56,7 @@ class Workers:
 
         Raises OptionError for more than the cluster has cores for.
         """
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         if not ray.is_initialized():
             ray.init(log_to_driver=False, configure_logging=False)
         cores = int(ray.cluster_resources().get("CPU", 0))
@@ -161,11 +163,11 @@ def _until_done(
 
     Raises what the work raises of CapexportError, and OutputError if the cluster fails again and again.
     """
-    fruitless = 0
+    fruitless, kept = 0, ray.put(arguments)
     while left := blocks():
         count = len(left)
         try:
-            yield from _once(left, work, arguments, workers)
+            yield from _once(left, work, kept, workers)
             failure: Exception | None = None
         except ray.exceptions.RayError as error:
             cause = _cause(error)
@@ -181,7 +183,7 @@ def _until_done(
             )
 
 
-def _once(left: list[pa.Table], work: type[Any], arguments: tuple[Any, ...], workers: Workers) -> Iterator[Columns]:
+def _once(left: list[pa.Table], work: type[Any], kept: Any, workers: Workers) -> Iterator[Columns]:
     """One run of Ray Data over the blocks, each of which is a batch.
 
     The pool may shrink: where a lost worker's cores are lost, too, it is started anew on those of another that has
@@ -191,9 +193,26 @@ def _once(left: list[pa.Table], work: type[Any], arguments: tuple[Any, ...], wor
     context.enable_progress_bars = False
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers.count, initial_size=workers.count)
     dataset = ray.data.from_arrow(left).map_batches(
-        work, fn_constructor_args=arguments, batch_size=None, compute=pool, num_cpus=workers.threads
+        _Worker, fn_constructor_args=(work, [kept]), batch_size=None, compute=pool, num_cpus=workers.threads
     )
     yield from dataset.iter_batches(batch_size=None, batch_format="numpy")
+
+
+class _Worker:
+    """`work(*arguments)`, made where it works.
+
+    The arguments, the bundle among them, are kept by the process that asks: Ray forgets those that it was given itself,
+    and could not start a lost worker anew.
+
+    kept  [a reference to the arguments], in a list, in which Ray leaves it alone
+    """
+
+    def __init__(self, work: type[Any], kept: list[Any]) -> None:
+        self._work = work(*ray.get(kept[0]))
+
+    def __call__(self, columns: Columns) -> Columns:
+        made: Columns = self._work(columns)
+        return made
 
 
 def _cause(error: BaseException) -> CapexportError | None:
