@@ -21,7 +21,7 @@ COMPILER = shutil.which("c++")
 
 needs_headers = pytest.mark.skipif(
     HEADERS is None or COMPILER is None or sys.platform != "linux",
-    reason="needs a C++ compiler and onnxruntime's headers (Debian's libonnxruntime-dev, or .ci/headers build/onnxruntime)",
+    reason="needs a C++ compiler and onnxruntime's headers (libonnxruntime-dev, or .ci/headers build/onnxruntime)",
 )
 
 
