@@ -27,9 +27,10 @@ if [ ! -e "$root/ready" ]; then
     apt-get "${options[@]}" install --download-only --yes --no-install-recommends python3-minimal python3 libstdc++6
     for package in "$state"/cache/archives/*.deb; do dpkg -x "$package" "$root/system"; done
     version=$(cd "$root/system/usr/bin" && ls python3.* | sed 's/^python//' | sort -V | tail -1)
+    sed -n 's/^\([A-Za-z0-9._-]*==[^ ;\\]*\).*/\1/p' "$here/.ci/requirements-test.txt" > "$root/pins.txt"
     "$python" -m pip download --quiet --only-binary=:all: --implementation cp --python-version "$version" \
         --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux2014_aarch64 \
-        --constraint "$here/.ci/constraints.txt" --dest "$root/wheels" numpy pillow onnxruntime ai-edge-litert
+        --constraint "$root/pins.txt" --dest "$root/wheels" numpy pillow onnxruntime ai-edge-litert
     for wheel in "$root"/wheels/*.whl; do "$python" -m zipfile -e "$wheel" "$root/site"; done
     # onnxruntime reads the processor's cores from here, and does not survive another architecture's.
     for core in 0 1; do

@@ -37,7 +37,8 @@ FIRST = """
         document.querySelector("#samples button")?.click();
         await until(() => "caption" in document.documentElement.dataset);
         const sizes = performance.getEntriesByType("resource").map(one => one.encodedBodySize);
-        done(failed() ? document.getElementById("error").textContent : [ready, performance.now(), sizes.reduce((a, b) => a + b, 0)]);
+        const found = [ready, performance.now(), sizes.reduce((a, b) => a + b, 0)];
+        done(failed() ? document.getElementById("error").textContent : found);
     })();
 """
 READY = """

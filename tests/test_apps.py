@@ -21,7 +21,7 @@ COMPILER = shutil.which("c++")
 
 needs_headers = pytest.mark.skipif(
     HEADERS is None or COMPILER is None or sys.platform != "linux",
-    reason="needs a C++ compiler and onnxruntime's headers (Debian's libonnxruntime-dev, or .ci/headers build/onnxruntime)",
+    reason="needs a C++ compiler and onnxruntime's headers (libonnxruntime-dev, or .ci/headers build/onnxruntime)",
 )
 
 
@@ -57,8 +57,9 @@ def test_cpp_says_what_python_says(tiny_bundles, photos, library, tmp_path):
     bundle = tiny_bundles["onnx", "fp32"]
     program, captioner = built("caption.cpp", library, tmp_path / "caption"), capexport.load(bundle)
     for photo in photos:
-        Image.open(photo).convert("RGB").save(tmp_path / "photo.ppm")
-        assert said(program, library, bundle, tmp_path / "photo.ppm") == captioner.caption(photo).text
+        image = Image.open(photo).convert("RGB")
+        image.save(tmp_path / "photo.ppm")
+        assert said(program, library, bundle, tmp_path / "photo.ppm") == captioner.caption(image).text
 
 
 @needs_headers
@@ -66,8 +67,9 @@ def test_cpp_with_one_graph_for_whole_captions(tiny_bundles, photos, library, tm
     bundle = tiny_bundles["onnx", "fp32", "fused"]
     program, captioner = built("caption_whole.cpp", library, tmp_path / "caption"), capexport.load(bundle)
     for photo in photos[:3]:
-        Image.open(photo).convert("RGB").save(tmp_path / "photo.ppm")
-        assert said(program, library, bundle, tmp_path / "photo.ppm") == captioner.caption(photo).text
+        image = Image.open(photo).convert("RGB")
+        image.save(tmp_path / "photo.ppm")
+        assert said(program, library, bundle, tmp_path / "photo.ppm") == captioner.caption(image).text
 
 
 @needs_node

@@ -36,7 +36,7 @@ def test_the_folder_is_whole_and_the_same_every_time(tiny_bundle):
     manifest = json.loads(files["bundle/manifest.json"])
     for name in ("vocabulary.txt", "encoder.onnx", "decoder.onnx"):
         assert hashlib.sha256(files[f"bundle/{name}"]).hexdigest() == manifest["files"][name]["sha256"]
-    kept = json.loads(re.search(r"FILES = (\[.*?\]);", files["worker.js"].decode())[1])
+    kept = json.loads(re.search(r"FILES = (\[.*?\])\.filter", files["worker.js"].decode())[1])
     assert {*kept} == {"./", *files} - UNKEPT
 
 

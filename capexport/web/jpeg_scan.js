@@ -127,10 +127,11 @@ function startFrame(file, segment, progressive, check, plan) {
 }
 
 /** The frame as it is when all scans are read. */
-function finished({ frame, quantization, jfif, adobe, orientation }, place) {
+function finished({ frame, jfif, adobe, orientation }, place) {
   if (frame.progressive) {
     for (const one of frame.components) {
-      const table = one.quantization ?? quantization[one.table];
+      const table = one.quantization;
+      if (!table) throw DAMAGED; // a component that no scan has
       for (let row = 0, at = 0; row < one.blocksDown; row++) {
         for (let column = 0; column < one.blocksAcross; column++, at += 64) {
           const block = one.coefficients.subarray(at, at + 64);
@@ -151,6 +152,7 @@ function readScan(file, segment, place) {
     const one = frame.components.find(({ id }) => id === segment[1 + 2 * i]);
     if (!one) throw DAMAGED;
     one.quantization ??= file.quantization[one.table];
+    if (!one.quantization) throw DAMAGED;
     one.dcTable = file.dc[segment[2 + 2 * i] >> 4];
     one.acTable = file.ac[segment[2 + 2 * i] & 15];
     one.before = 0; // the DC coefficient before this one
