@@ -27,7 +27,7 @@ if [ ! -e "$root/ready" ]; then
     apt-get "${options[@]}" install --download-only --yes --no-install-recommends python3-minimal python3 libstdc++6
     for package in "$state"/cache/archives/*.deb; do dpkg -x "$package" "$root/system"; done
     version=$(cd "$root/system/usr/bin" && ls python3.* | sed 's/^python//' | sort -V | tail -1)
-    sed -n 's/^\([A-Za-z0-9._-]*==[^ ;\\]*\).*/\1/p' "$here/.ci/requirements-test.txt" > "$root/pins.txt"
+    sed -n 's/^\([A-Za-z0-9._-]*==[^ ;\\]*\).*/\1/p' "$here/.ci/requirements-test.txt" | awk -F== '!seen[$1]++' > "$root/pins.txt"
     "$python" -m pip download --quiet --only-binary=:all: --implementation cp --python-version "$version" \
         --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux2014_aarch64 \
         --constraint "$root/pins.txt" --dest "$root/wheels" numpy pillow onnxruntime ai-edge-litert
