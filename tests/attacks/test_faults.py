@@ -133,8 +133,8 @@ def test_photos_that_vanish_in_mid_run(tiny_bundle, folder, tmp_path):  # noqa: 
 
 
 def test_ctrl_c_while_a_folder_is_captioned(tiny_bundle, folder, tmp_path):  # noqa: F811
-    for k in range(300):
-        (folder / f"more-{k:03d}.jpg").symlink_to(folder / "photo-00.jpg")
+    for k in range(3000):  # more than it captions until it is interrupted
+        (folder / f"more-{k:04d}.jpg").symlink_to(folder / "photo-00.jpg")
     out = tmp_path / "out.jsonl"
     command = [*COMMAND, "caption", str(folder), "--bundle", str(tiny_bundle.directory), "--out", str(out), "--xmp"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

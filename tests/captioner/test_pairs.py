@@ -36,7 +36,7 @@ def test_what_a_killed_run_left_is_cleared_away(pairs, tiny):
     directory = pairs.features.directory
     shard = next(directory.glob("*.npy"))
     before = shard.stat().st_mtime_ns
-    (directory / ".features-00001.npy.1.part").write_bytes(b"half")
+    (directory / ".features-00001.npy.999999999.part").write_bytes(b"half")
     again = FeatureCache(directory.parent, tiny.feature_extractor, tiny.config.resize, pairs.features._photos)
     assert len(again) == 18
     assert (list(directory.glob(".*")), shard.stat().st_mtime_ns) == ([], before)

@@ -125,7 +125,7 @@ def test_a_pass_that_was_cut_off_goes_on(web, unreliable, monkeypatch):
     assert len(failures.read_text().splitlines()) == 6
     with failures.open("a") as file:
         file.write("half a li")
-    (unreliable / "conceptual-captions/.abc.1.part").write_bytes(b"half")
+    (unreliable / "conceptual-captions/.abc.999999999.part").write_bytes(b"half")
     web.requests.clear()
     web.answers["/8"] = web.answers["/9"] = sends(jpeg(8))
     assert numbers(take(unreliable)) == [0, 1, 2, 3, 8, 9]
