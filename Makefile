@@ -17,7 +17,7 @@ demo: $(VENV)/.ready-demo
 	@$(BIN)/python -m capexport.cli.demo $(OUT)
 
 test: $(VENV)/.ready-test lint node_modules/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
