@@ -13,7 +13,7 @@ from ..recipes import DEFAULT_RECIPE, FORMATS
 from ..shipped import sample_photos
 from .main import main
 
-FIGURE_PHOTO = "camera"
+FIGURE_PHOTO = "hopper"
 
 
 def demo(out: Path) -> int:
