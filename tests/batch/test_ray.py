@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -98,6 +99,9 @@ def test_a_node_killed_in_mid_run_loses_and_doubles_nothing(cluster, many, tiny_
     what = Folder(many, there, batch=4)
     tally = ray_engine.caption_folder(tiny_bundle, what, GREEDY, ray_engine.Workers(3), kill_one)
     assert (tally.photos, tally.failed) == (120, 2)
+    deadline = time.monotonic() + 60  # Ray may notice it after so short a run
+    while ray_engine.lost_nodes() == lost and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert ray_engine.lost_nodes() == lost + 1
     rows = there.read_bytes().splitlines()
     assert sorted(rows) == sorted(here.read_bytes().splitlines())
