@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ from tests.web import Web
 if TYPE_CHECKING:
     from capexport.export.explanation import Choices
     from capexport.export.exporter import Exporter
+
+# A shell without job control has its background commands ignore Ctrl-C, and so all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 VARIANTS = [(to, recipe.name) for recipe in RECIPES.values() for to in recipe.formats]
 FUSED = [(to, recipe, "fused") for to, recipe in VARIANTS]

@@ -132,6 +132,7 @@ def test_review_until_ctrl_c(tiny_bundle, folder, tmp_path):  # noqa: F811
         body = json.dumps({"number": 0, "state": "accepted"}).encode()
         urllib.request.urlopen(address.replace("/?", "/decide?"), body, timeout=60).close()
         process.send_signal(signal.SIGINT)
-        assert f"{out}: 1 decisions saved" in process.stderr.read()
-        assert process.wait() == 1  # two photos are broken
+        _, err = process.communicate(timeout=60)
+    assert f"{out}: 1 decisions saved" in err
+    assert process.returncode == 1  # two photos are broken
     assert json.loads(Path(out).read_text().splitlines()[0])["review"] == "accepted"

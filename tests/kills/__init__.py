@@ -1,0 +1,1 @@
+"""`python -m tests.kills` kills runs again and again; see __main__.py."""
