@@ -82,7 +82,7 @@ def measure(folder: Path, bundle: Path, count: int, rounds: int) -> Measured:
     def taken_in() -> None:
         with tempfile.TemporaryDirectory() as out, open_journal(Path(out) / "rows.jsonl", False, False) as journal:
             for row in rows:
-                journal.append(json.loads(row))
+                journal.append([json.loads(row)])
 
     with tempfile.TemporaryDirectory() as out:
         for number in range(20):

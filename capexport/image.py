@@ -44,6 +44,7 @@ MAX_PIXELS = 178_956_970  # Pillow's own bound against decompression bombs
 SMALL = 2**24  # pixels that any file may have
 DENSEST = 100  # pixels a byte of a file that has more: a photo's have less than ten
 JPEG = b"\xff\xd8"
+BUFFER = 2**18  # bytes of a file that are read at once: at each read, threads that read photos wait for each other
 
 
 def load_image(photo: Photo, size: tuple[int, int] = (224, 224), resize: str = "bilinear-antialias") -> Pixels:
@@ -95,8 +96,8 @@ def read_photo(photo: Photo, decode: Callable[[Image.Image], Image.Image] = lamb
 def _decode(photo: FilePhoto, name: str, decode: Callable[[Image.Image], Image.Image]) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is checked below
-        with io.BytesIO(photo) if isinstance(photo, bytes) else Path(photo).open("rb") as file:
-            size = file.seek(0, io.SEEK_END)
+        with io.BytesIO(photo) if isinstance(photo, bytes) else Path(photo).open("rb", BUFFER) as file:
+            size = len(photo) if isinstance(photo, bytes) else os.fstat(file.fileno()).st_size
             with _opened(file) as image:
                 _checked_size(image, name)
                 if image.width * image.height > max(SMALL, DENSEST * size):

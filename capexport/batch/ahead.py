@@ -18,24 +18,10 @@ from ..runtime.options import DecodingOptions
 from .rows import Row, photo_row
 from .storage import Held, Remote, Source
 
-AHEAD = 2  # batches a thread: one that it works at, and one that waits for it
+AHEAD = 3  # batches a thread: one that it works at, one that waits for it, and one whose rows are being written
 FETCHERS = 16  # photos that are fetched from storage at once: that is waiting, not work
-Results = list[Caption | ImageError]
 S = TypeVar("S")
 T = TypeVar("T")
-
-
-def caption_ahead(
-    captioner: Captioner, batches: Iterable[Sequence[Photo]], options: DecodingOptions
-) -> Iterator[Results]:
-    """The captions of each batch, in order, with an ImageError in the place of a photo that cannot be read.
-
-    Each of the captioner's threads takes a whole batch, reads its photos and captions them, so that some read while
-    others caption. No more than AHEAD batches a thread are taken from `batches` beyond those that were yielded.
-
-    Raises what the captioner raises for its options and its graphs.
-    """
-    return map_ahead(lambda photos: _caption(captioner, photos, options), batches, captioner.threads)
 
 
 def rows_ahead(
@@ -44,12 +30,20 @@ def rows_ahead(
     options: DecodingOptions,
     min_confidence: float,
     run: str,
-) -> Iterator[Row]:
-    """As caption_ahead, a row a photo: see rows.photo_row."""
-    begun, taken = itertools.tee(batches)
-    for photos, results in zip(taken, caption_ahead(captioner, begun, options), strict=True):
-        for photo, result in zip(photos, results, strict=True):
-            yield photo_row(str(photo), result, min_confidence, run)
+) -> Iterator[list[Row]]:
+    """The rows of each batch, in order, a row a photo: see rows.photo_row.
+
+    Each of the captioner's threads takes a whole batch, reads its photos and captions them, so that some read while
+    others caption. No more than AHEAD batches a thread are taken from `batches` beyond those that were yielded.
+
+    Raises what the captioner raises for its options and its graphs.
+    """
+
+    def rows(photos: Sequence[Source]) -> list[Row]:
+        results = _caption(captioner, photos, options)
+        return [photo_row(str(photo), one, min_confidence, run) for photo, one in zip(photos, results, strict=True)]
+
+    return map_ahead(rows, batches, captioner.threads)
 
 
 def batched(photos: Iterable[Source], size: int) -> Iterator[list[Source]]:
@@ -89,7 +83,7 @@ def _fetched(photo: Source) -> Source:
         return Held(photo.name, ImageError(f"{photo} cannot be read: {error}."))
 
 
-def _caption(captioner: Captioner, photos: Sequence[Photo], options: DecodingOptions) -> Results:
+def _caption(captioner: Captioner, photos: Sequence[Photo], options: DecodingOptions) -> list[Caption | ImageError]:
     read = [read_photo(captioner, photo) for photo in photos]
     pixels = [one for one in read if not isinstance(one, ImageError)]
     captions = iter(captioner.caption_part(np.stack(pixels), options) if pixels else [])

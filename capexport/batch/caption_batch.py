@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -77,7 +78,8 @@ class CaptionBatch:
             raise OptionError(f"Photos come in a column {BYTES} or {PATH}; there are: {', '.join(columns) or 'none'}.")
         photos = _sources(columns)
         batches = fetch_ahead(batched(photos, self.batch), self.batch)
-        rows = list(rows_ahead(self.captioner, batches, self.options, self.min_confidence, self.run))
+        done = rows_ahead(self.captioner, batches, self.options, self.min_confidence, self.run)
+        rows = list(itertools.chain.from_iterable(done))
         return {
             **{name: values for name, values in columns.items() if name != BYTES},
             "text": np.array([row["text"] or "" for row in rows], object),

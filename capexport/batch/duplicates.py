@@ -122,8 +122,8 @@ def rows_with_copies(
     min_confidence: float,
     run: str,
     cache: Cache,
-) -> Iterator[Row]:
-    """As ahead.rows_ahead; a photo whose copy was captioned has its row, with the copy's path as `copy_of`.
+) -> Iterator[list[Row]]:
+    """As ahead.rows_ahead, by groups; a photo whose copy was captioned has its row, the copy's path being `copy_of`.
 
     Which photo is a copy of which depends on their order alone, not on threads: photos are read ahead, and captioned
     in groups of a batch a thread, one group after the other.
@@ -141,12 +141,7 @@ def rows_with_copies(
             cache.add(group[k], row)
             known[k] = row
         cache.commit()
-        for found, first in zip(group, firsts, strict=True):
-            caption_of = known[first]
-            if isinstance(found.pixels, ImageError):
-                yield photo_row(found.path, found.pixels, min_confidence, run)
-            elif caption_of is not None:
-                yield _copied(caption_of, found.path, min_confidence, run)
+        yield [_row(found, known[first], min_confidence, run) for found, first in zip(group, firsts, strict=True)]
 
 
 def _firsts(group: Sequence[Found], known: Sequence[Row | None], distance: int) -> list[int]:
@@ -165,11 +160,14 @@ def _firsts(group: Sequence[Found], known: Sequence[Row | None], distance: int) 
     return firsts
 
 
-def _copied(row: Row, path: str, min_confidence: float, run: str) -> Row:
-    """A photo's row with the caption of another, or of its own when it was captioned before."""
-    caption = {name: value for name, value in row.items() if name != "path"}
-    copy = {} if row["path"] == path else {"copy_of": row["path"]}
-    return {"path": path, **empty_if_doubtful(caption, min_confidence), "error": None, "run": run, **copy}
+def _row(found: Found, known: Row | None, min_confidence: float, run: str) -> Row:
+    """A photo's row with the caption that is known, of another or of its own, or with what is wrong with it."""
+    if isinstance(found.pixels, ImageError):
+        return photo_row(found.path, found.pixels, min_confidence, run)
+    assert known is not None  # all that can be read are captioned by now
+    caption = {name: value for name, value in known.items() if name != "path"}
+    copy = {} if known["path"] == found.path else {"copy_of": known["path"]}
+    return {"path": found.path, **empty_if_doubtful(caption, min_confidence), "error": None, "run": run, **copy}
 
 
 def _read(captioner: Captioner, photo: Source) -> Found:

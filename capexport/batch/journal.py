@@ -1,11 +1,11 @@
-"""Rows on disk, one JSON object a line, appended one by one, so that a run that was killed can go on."""
+"""Rows on disk, one JSON object a line, appended batch by batch, so that a run that was killed can go on."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -30,17 +30,17 @@ class Journal:
         self._file = file
         self._whole = whole  # bytes of its whole lines, when it was opened
 
-    def append(self, row: Row) -> None:
-        """Write a row; it is with the operating system when this returns, and outlives the process.
+    def append(self, rows: Iterable[Row]) -> None:
+        """Write rows; they are with the operating system when this returns, and outlive the process.
 
-        Raises OutputError if it cannot be written.
+        Raises OutputError if they cannot be written.
         """
         with _refusals(self._path):
-            line = json.dumps(row).encode() + b"\n"
-            rest = memoryview(line)
+            lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+            rest = memoryview(lines)
             while rest:
                 rest = rest[self._file.write(rest) :]
-            self._whole += len(line)
+            self._whole += len(lines)
 
     def read(self) -> Iterator[Row]:
         """The rows so far, in order; raises OutputError for a line that is none.

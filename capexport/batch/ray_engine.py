@@ -86,7 +86,7 @@ def caption_folder(
     """
     workers = workers.fitting()
 
-    def rows(batches: Iterable[Sequence[Source]], run: str) -> Iterator[Row]:
+    def rows(batches: Iterable[Sequence[Source]], run: str) -> Iterator[Sequence[Row]]:
         captions = (bundle, options, what.batch, workers.threads, what.min_confidence, run)
         parts = {part: [str(photo) for photo in batch] for part, batch in enumerate(batches)}
         waiting = {part: set(paths) for part, paths in parts.items()}
@@ -97,10 +97,12 @@ def caption_folder(
 
         size = what.batch * max(1, BLOCK // what.batch)  # so that a worker's batches are those of a run without Ray
         for found in _until_done(blocks, CaptionBatch, captions, workers):
+            new = []
             for part, row in zip(found[PART].tolist(), map(json.loads, found["row"]), strict=True):
                 if row["path"] in waiting[part]:  # otherwise it was done a second time
                     waiting[part].remove(row["path"])
-                    yield row
+                    new.append(row)
+            yield new
 
     return collect(bundle, what, options, rows, progress)
 

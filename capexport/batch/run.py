@@ -14,7 +14,7 @@ from pathlib import Path
 from ..atomic import check_absent, clear_partials, new_file
 from ..bundle import Bundle
 from ..errors import ImageError, OptionError, OutputError
-from ..runtime.captioner import Captioner
+from ..runtime.captioner import PART, Captioner
 from ..runtime.options import DecodingOptions
 from ..runtime.rules import Rules
 from .ahead import batched, fetch_ahead, rows_ahead
@@ -27,7 +27,7 @@ from .tables import WRITERS, load_parquet
 from .walk import photos_under
 
 SUFFIXES = (".jsonl", *WRITERS)
-BATCH = 8  # of one thread: with more, what the encoder has between its layers no longer fits into its caches
+BATCH = PART
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Tally:
         self.failed += row["error"] is not None
 
 
-Rows = Callable[[Iterable[Sequence[Source]], str], Iterator[Row]]
+Rows = Callable[[Iterable[Sequence[Source]], str], Iterator[Sequence[Row]]]
 
 
 def caption_folder(
@@ -133,7 +133,7 @@ def caption_folder(
     Rows are in the order of the photos, those of photos that a resumed run finds for the first time at the end. Memory
     does not grow with the number of photos, but for their names where a run is resumed.
 
-    progress     is called when the rows of an earlier run are read, and after each new row
+    progress     is called when the rows of an earlier run are read, and after those of each batch
     cache        a file of captions of earlier photos, whose copies are not captioned again: see duplicates
     near_copies  bits in which near copies may differ, see duplicates.Cache
 
@@ -141,7 +141,7 @@ def caption_folder(
     folder without photos, and what the captioner raises for its options and graphs.
     """
 
-    def rows(batches: Iterable[Sequence[Source]], run: str) -> Iterator[Row]:
+    def rows(batches: Iterable[Sequence[Source]], run: str) -> Iterator[Sequence[Row]]:
         fetched = fetch_ahead(batches, what.batch) if is_uri(str(what.folder)) else batches
         if cache is None:
             yield from rows_ahead(captioner, fetched, options, what.min_confidence, run)
@@ -164,8 +164,9 @@ def collect(
     """As caption_folder, for whatever makes the rows.
 
     rows  is called with the batches of photos that are to be captioned and the run's id, and gives their rows in any
-          order; of a batch of which a part is done, all of them: by what stands beside a photo its log-probabilities
-          can differ in the last digit, and a resumed run is to be the same as one that was not disturbed
+          order, several at a time; of a batch of which a part is done, all of them: by what stands beside a photo its
+          log-probabilities can differ in the last digit, and a resumed run is to be the same as one that was not
+          disturbed
     """
     what.check()
     # Options that this vocabulary refuses are refused before an earlier run's rows are replaced.
@@ -176,15 +177,14 @@ def collect(
         tally.earlier = tally.photos
         progress(tally)
         waiting = (batch for batch in what.batches() if any(str(photo) not in done for photo in batch))
-        for row in rows(waiting, run):
-            if row["path"] in done:
-                continue
-            if row["text"]:
-                for sidecar in what.sidecars:
-                    # Before the row: a photo that has one is never looked at again.
-                    sidecar.write(Path(row["path"]), row["text"], what.force)
-            journal.append(row)
-            tally.count(row)
+        for several in rows(waiting, run):
+            new = [row for row in several if row["path"] not in done]
+            # Before their rows: a photo that has one is never looked at again.
+            for row, sidecar in itertools.product([row for row in new if row["text"]], what.sidecars):
+                sidecar.write(Path(row["path"]), row["text"], what.force)
+            journal.append(new)
+            for row in new:
+                tally.count(row)
             progress(tally)
         if what.journal != what.out:
             _write_table(journal, what)

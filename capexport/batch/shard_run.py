@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -163,9 +164,9 @@ def caption_shard(captioner: Captioner, what: Shards, shard: str, options: Decod
         remove(what.captions(shard))  # or the statistics of the new ones would stand beside the old ones
     stats = Stats(shard, name_of(what.captions(shard)), run)
     batches = batched(photos_of(shard), what.batch)
-    rows = stats.counted(rows_ahead(captioner, batches, options, what.min_confidence, run))
+    rows = rows_ahead(captioner, batches, options, what.min_confidence, run)
     with new_output(what.captions(shard), force=True) as partial:
-        FORMATS[Path(what.captions(shard)).suffix](rows, partial)
+        FORMATS[Path(what.captions(shard)).suffix](stats.counted(itertools.chain.from_iterable(rows)), partial)
         stats.bytes = partial.stat().st_size
         with partial.open("rb") as file:
             stats.sha256 = hashlib.file_digest(file, "sha256").hexdigest()

@@ -29,11 +29,11 @@ def _walk(folder: str, recursive: bool) -> Iterator[Source]:
     for name, inner in listing(folder) if is_uri(folder) else _entries(folder):
         if inner:
             folders.append(name)
-        elif Path(name).suffix.lower() in SUFFIXES:
+        elif name.lower().endswith(SUFFIXES):
             photos.append(name)
+    here = Path(folder)
     for name in sorted(photos):
-        path = join(folder, name)
-        yield Remote(path) if is_uri(folder) else Path(path)
+        yield Remote(join(folder, name)) if is_uri(folder) else here / name
     if recursive:
         del photos
         for name in sorted(folders):

@@ -27,7 +27,7 @@ from .options import DecodingOptions
 
 OnError = Literal["raise", "skip"]
 
-PART = 16  # photos that go through a graph together where a batch is shared among threads; more take longer a photo
+PART = 8  # photos that go through a graph together: of more, what lies between layers outgrows a core's caches
 
 
 def load(

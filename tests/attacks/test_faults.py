@@ -128,7 +128,7 @@ def test_photos_that_vanish_in_mid_run(tiny_bundle, folder, tmp_path):  # noqa: 
     what = Folder(folder, tmp_path / "out.jsonl", batch=2, sidecars=(TEXT,))
 
     def steal(tally):
-        if tally.photos == 1:
+        if tally.photos == 2:
             for k in (27, 28, 29):
                 (folder / f"photo-{k}.jpg").unlink(missing_ok=True)
 

@@ -67,7 +67,7 @@ def test_a_torn_line_goes_when_the_rows_are_read(tmp_path):
     path.write_text(json.dumps(ROW) + '\n{"path": "b.jp')
     with open_journal(path, resume=True, force=False) as journal:
         assert list(journal.read()) == [ROW]
-        journal.append({**ROW, "path": "b.jpg"})
+        journal.append([{**ROW, "path": "b.jpg"}])
         assert len(list(journal.read())) == 2
     assert [row["path"] for row in read_rows(path)] == ["a.jpg", "b.jpg"]
 

@@ -8,7 +8,7 @@ import pytest
 
 import capexport
 from capexport import DecodingOptions, ImageError, OptionError
-from capexport.batch.ahead import AHEAD, caption_ahead
+from capexport.batch.ahead import AHEAD, rows_ahead
 
 GREEDY = DecodingOptions()
 
@@ -19,15 +19,16 @@ def test_the_words_are_those_of_one_by_one(to, options, tiny_bundles, folder):
     captioner = capexport.load(tiny_bundles[to, "fp32"], threads=3)
     photos = sorted(folder.iterdir())
     batches = [photos[k : k + 7] for k in range(0, len(photos), 7)]
-    results = [one for batch in caption_ahead(captioner, batches, options) for one in batch]
+    rows = [row for batch in rows_ahead(captioner, batches, options, 0.0, "run") for row in batch]
     alone = [captioner.caption([photo], options, on_error="skip")[0] for photo in photos]
     assert len({one.text for one in alone if not isinstance(one, ImageError)}) > 1
-    for one, other in zip(results, alone, strict=True):
+    assert [row["path"] for row in rows] == list(map(str, photos))
+    for row, other in zip(rows, alone, strict=True):
         if isinstance(other, ImageError):
-            assert str(one) == str(other)
+            assert row["error"] == str(other)
         else:
-            assert one.tokens == other.tokens
-            assert one.confidence == pytest.approx(other.confidence, rel=1e-4)
+            assert row["tokens"] == other.tokens
+            assert row["confidence"] == pytest.approx(other.confidence, rel=1e-4)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -43,7 +44,7 @@ def test_it_never_reads_far_ahead(threads, tiny_bundle, folder):
             furthest = max(furthest, taken - given)
             yield [folder / "photo-00.jpg"]
 
-    for _ in caption_ahead(captioner, batches(), GREEDY):
+    for _ in rows_ahead(captioner, batches(), GREEDY, 0.0, "run"):
         given += 1
         time.sleep(0.002)
     assert given == 60
@@ -62,7 +63,7 @@ def test_threads_work_at_the_same_time(tiny_bundle, folder):
 
     captioner.preprocess = wait_and_read
     batches = [[folder / "photo-00.jpg"], [folder / "photo-01.jpg"]]
-    assert all(isinstance(one, capexport.Caption) for [one] in caption_ahead(captioner, batches, GREEDY))
+    assert all(row["text"] for [row] in rows_ahead(captioner, batches, GREEDY, 0.0, "run"))
 
 
 def test_whatever_a_photo_does_to_its_decoder_is_its_error_alone(tiny_bundle, folder):
@@ -75,20 +76,21 @@ def test_whatever_a_photo_does_to_its_decoder_is_its_error_alone(tiny_bundle, fo
         return preprocess(photo)
 
     captioner.preprocess = trip
-    [[first, second]] = caption_ahead(captioner, [[folder / "photo-00.jpg", folder / "photo-01.jpg"]], GREEDY)
-    assert first.text
-    assert "photo-01.jpg cannot be read: IndexError" in str(second)
+    photos = [folder / "photo-00.jpg", folder / "photo-01.jpg"]
+    [[first, second]] = rows_ahead(captioner, [photos], GREEDY, 0.0, "run")
+    assert first["text"]
+    assert "photo-01.jpg cannot be read: IndexError" in second["error"]
 
 
 def test_other_errors_end_it(tiny_bundle, folder):
     captioner = capexport.load(tiny_bundle, threads=2)
     batches = [[folder / "photo-00.jpg"]] * 9
     with pytest.raises(OptionError, match="nonsense"):
-        list(caption_ahead(captioner, batches, DecodingOptions(forced_words=("nonsense",))))
+        list(rows_ahead(captioner, batches, DecodingOptions(forced_words=("nonsense",)), 0.0, "run"))
 
     def failing():
         yield [Path(folder / "photo-00.jpg")]
         raise PermissionError("a folder that must not be read")
 
     with pytest.raises(PermissionError):
-        list(caption_ahead(captioner, failing(), GREEDY))
+        list(rows_ahead(captioner, failing(), GREEDY, 0.0, "run"))

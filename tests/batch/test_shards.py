@@ -27,9 +27,9 @@ from capexport.batch import shard_run
 
 rows = shard_run.rows_ahead
 def slowly(*arguments):
-    for row in rows(*arguments):
-        time.sleep(0.01)
-        yield row
+    for batch in rows(*arguments):
+        time.sleep(0.04)
+        yield batch
 shard_run.rows_ahead = slowly
 bundle, out, *shards = sys.argv[1:]
 what = shard_run.Shards(tuple(shards), out, batch=4)
