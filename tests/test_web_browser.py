@@ -15,7 +15,7 @@ from capexport.cli.main import main
 from capexport.image import load_image
 from capexport.shipped import sample_photos
 from capexport.web.page import write_page
-from capexport.web.serve import page_server
+from capexport.web.serve import Handler, page_server
 from tests.browser import ActionChains, By, Keys, WebDriverWait, start_browser
 from tests.javascript import RUNTIME, needs_runtime
 
@@ -44,9 +44,9 @@ LIGHT = "return document.getElementById('light').toDataURL().split(',')[1]"
 class Site:
     """A served folder of a page, which can go away."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, handler=Handler):
         self.folder = folder
-        self.server = page_server(folder)
+        self.server = page_server(folder, handler=handler)
         self.url = f"http://localhost:{self.server.server_port}/"
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
@@ -306,23 +306,48 @@ def test_the_camera(visit, site):
     assert browser.execute_script("return document.getElementById('video').srcObject") is None
 
 
-def test_a_bundle_with_a_changed_byte(visit, folder, tmp_path, lossless, python):
+@pytest.mark.parametrize("name", ["bundle/decoder.onnx", "runtime/ort-wasm-simd-threaded.wasm.gz"])
+def test_a_file_with_a_changed_byte(name, visit, folder, tmp_path, lossless, python):
     """The page says so, and captions once the file is mended."""
     shutil.copytree(folder, tmp_path / "page")
-    path = tmp_path / "page/bundle/decoder.onnx"
+    path = tmp_path / "page" / name
     data = bytearray(path.read_bytes())
     data[1000] ^= 1
     path.write_bytes(data)
     damaged = Site(tmp_path / "page")
     browser = visit(damaged.url, ready=False)
-    complaint(browser, "decoder.onnx is damaged")
+    complaint(browser, f"{name.removeprefix('bundle/')} is damaged")
     browser.find_element(By.ID, "file").send_keys(str(lossless[0]))
     WebDriverWait(browser, SECONDS).until(lambda driver: driver.find_element(By.ID, "photo").is_displayed())
-    complaint(browser, "decoder.onnx is damaged")
+    complaint(browser, f"{name.removeprefix('bundle/')} is damaged")
     data[1000] ^= 1
     path.write_bytes(data)
     assert choose(browser, lossless[0]) == python.caption(lossless[0]).text
     damaged.close()
+
+
+class Unpacking(Handler):
+    """Says of packed files that the browser is to unpack them, as some servers do."""
+
+    def end_headers(self):
+        if self.path.endswith(".gz"):
+            self.send_header("Content-Encoding", "gzip")
+        super().end_headers()
+
+
+def test_a_server_that_has_the_browser_unpack(visit, folder, lossless, python):
+    unpacking = Site(folder, Unpacking)
+    assert choose(visit(unpacking.url), lossless[0]) == python.caption(lossless[0]).text
+    unpacking.close()
+
+
+def test_a_browser_that_unpacks_nothing(visit, browser, lossless, python):
+    script = browser.execute_cdp_cmd(
+        "Page.addScriptToEvaluateOnNewDocument", {"source": "delete globalThis.DecompressionStream;"}
+    )
+    assert choose(visit(), lossless[0]) == python.caption(lossless[0]).text
+    assert "14.2 MB" in browser.find_element(By.ID, "model").text
+    browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
 
 def test_a_browser_without_simd(visit, browser):

@@ -7,8 +7,8 @@ import { CaptionError } from "./errors.js";
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11];
 
 /**
- * The page's captioner: {captioner, site, build, notice}: build is "wasm" or "webgpu", and notice, or null, says why
- * WebGPU is not used though the page has it.
+ * The page's captioner: {captioner, site, build, notice, used, bytes}: build is "wasm" or "webgpu", notice, or null, says
+ * why WebGPU is not used though the page has it, used are the engine's files, and bytes what its WebAssembly took to load.
  *
  * progress  called with the bytes that were loaded and those that there are
  *
@@ -45,15 +45,29 @@ async function lackOfWebGpu() {
 }
 
 async function open(site, build, progress) {
-  const { script, wasm: file } = site.runtime.builds[build], parts = [[0, file.bytes], [0, site.modelBytes]];
+  const { script, wasm: file } = site.runtime.builds[build];
+  const [name, size] = globalThis.DecompressionStream ? [file.packed, file.packedBytes] : [file.file, file.bytes];
+  const parts = [[0, size], [0, site.modelBytes]];
   const of = part => (loaded, total) => {
     parts[part] = [loaded, total];
     progress(parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]);
   };
-  const fetched = fetchBytes(file.file, count => of(0)(Math.min(count, file.bytes), file.bytes));
+  const fetched = fetchBytes(name, count => of(0)(Math.min(count, size), size)).then(bytes => unpacked(bytes, name));
   const [ort, wasm] = await Promise.all([import(`./${script}`), fetched]);
-  await checkFile(wasm, file, file.file);
+  await checkFile(wasm, file, name);
   Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: wasm.buffer });
   ort.env.logLevel = "error"; // that an operator is left to the processor is no news
-  return { site, build, captioner: await load("bundle/", ort, { progress: of(1), providers: [build] }) };
+  const captioner = await load("bundle/", ort, { progress: of(1), providers: [build] });
+  return { site, build, captioner, used: [script, name], bytes: size };
+}
+
+/** The bytes, unpacked if they are packed still, for some servers have the browser unpack them. */
+async function unpacked(bytes, name) {
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  try {
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  } catch (cause) {
+    throw new CaptionError(`${name} is damaged: it is not the file that belongs here; copy it again.`, { cause });
+  }
 }

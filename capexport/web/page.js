@@ -57,15 +57,15 @@ async function start() {
   const { format, recipe } = captioner.manifest;
   const { version, builds } = site.runtime, engine = { wasm: "WebAssembly", webgpu: "WebGPU" }[opened.build];
   $("model").textContent = `Model ${megabytes(site.modelBytes)} (${format} ${recipe}), engine `
-    + `${megabytes(builds[opened.build].wasm.bytes)} (onnxruntime-web ${version}, ${engine}); loaded in `
+    + `${megabytes(opened.bytes)} (onnxruntime-web ${version}, ${engine}); loaded in `
     + `${seconds(performance.now() - began)}. ${opened.notice ?? ""}`;
   $("loading").hidden = true;
   site.photos.forEach(addSample);
   document.documentElement.dataset.ready = "";
   if (photo) await caption();
   // Only now, so that the worker's copies of the files do not compete with the page's.
-  const others = Object.keys(builds).filter(build => build !== opened.build);
-  const spared = others.flatMap(build => [builds[build].script, builds[build].wasm.file]).join();
+  const engines = Object.values(builds).flatMap(({ script, wasm }) => [script, wasm.file, wasm.packed]);
+  const spared = engines.filter(file => !opened.used.includes(file)).join();
   await navigator.serviceWorker?.register(`worker.js?without=${spared}`).catch(() => {}); // without one the page works, but not offline
 }
 
