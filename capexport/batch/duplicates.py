@@ -24,7 +24,7 @@ from ..runtime.captioner import Captioner
 from ..runtime.options import DecodingOptions
 from .ahead import map_ahead, read_photo
 from .rows import Row, caption_row, empty_if_doubtful, photo_row
-from .storage import Held, Source
+from .storage import Held, Source, read_whole
 
 NEAREST = 3  # bits that may differ: then one of the hash's four parts of 16 bits is the same, and is looked up
 PARTS = 4
@@ -174,13 +174,20 @@ def _read(captioner: Captioner, photo: Source) -> Found:
     """Its pixels and hashes, or what is wrong with it."""
     path = str(photo)
     try:
-        body = photo.read_bytes() if isinstance(photo, Path) else photo.read()
+        body = _body(photo, path)
     except (OSError, ImageError):
         body = None
     pixels = read_photo(captioner, photo if body is None else Held(path, body))
     if isinstance(pixels, ImageError) or body is None:
         return Found(path, pixels)
     return Found(path, pixels, hashlib.sha256(body).hexdigest(), difference_hash(pixels))
+
+
+def _body(photo: Source, path: str) -> bytes:
+    if not isinstance(photo, Path):
+        return photo.read()
+    with photo.open("rb") as file:
+        return read_whole(file, path)
 
 
 def difference_hash(pixels: Pixels) -> int:

@@ -11,10 +11,9 @@ from typing import Any, Self
 
 from ..errors import DataError, ImageError, OptionError
 from ..image import SUFFIXES as PHOTOS
-from .storage import Held, is_folder, is_uri, join, listing, name_of, open_input
+from .storage import MOST_BYTES, Held, is_folder, is_uri, join, listing, name_of, open_input
 from .tables import load_parquet
 
-MOST_BYTES = 1 << 28  # of a photo's file; one that says more is not read
 ROWS = 64  # of a Parquet file that are read together
 
 

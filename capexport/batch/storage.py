@@ -19,6 +19,7 @@ from ..atomic import check_absent
 from ..errors import DataError, ImageError, MissingExtraError, OutputError
 
 DAY = 86_400.0
+MOST_BYTES = 1 << 28  # of a photo's file; what is larger is not read
 
 
 def is_uri(location: str) -> bool:
@@ -36,6 +37,14 @@ def name_of(location: str) -> str:
     return location.rstrip("/").rpartition("/")[2] if is_uri(location) else Path(location).name
 
 
+def read_whole(file: BinaryIO, name: str) -> bytes:
+    """A photo's file; raises ImageError for more than MOST_BYTES."""
+    body = file.read(MOST_BYTES + 1)
+    if len(body) > MOST_BYTES:
+        raise ImageError(f"{name} is too large: more than {MOST_BYTES >> 20} MiB.")
+    return body
+
+
 @dataclass(frozen=True)
 class Remote:
     """A photo in storage, read when it is asked for: see image.Readable."""
@@ -46,9 +55,9 @@ class Remote:
         return self.name
 
     def read(self) -> bytes:
-        """Its bytes; raises OSError."""
+        """Its bytes; raises OSError, ImageError for more than MOST_BYTES."""
         with open_input(self.name) as file:
-            return file.read()
+            return read_whole(file, self.name)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pytest
 
 import capexport
 from capexport import DataError, DecodingOptions, ImageError, OptionError
+from capexport.batch import storage
 from capexport.batch.run import Folder, caption_folder
 from capexport.batch.shard_run import Shards, caption_shards
 from capexport.batch.shards import find_shards
@@ -73,6 +74,14 @@ def test_a_folder_of_photos(remote, folder, tiny_bundle, tmp_path):
         Folder(there, tmp_path / "a.jsonl", sidecars=(TEXT,))
     with pytest.raises(ImageError, match="no folder at"):
         photos_under(f"{remote}/none")
+
+
+def test_a_file_that_is_too_large_for_a_photo(remote, tiny_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "MOST_BYTES", 150)
+    caption_folder(capexport.load(tiny_bundle), Folder(f"{remote}/in", tmp_path / "out.jsonl", recursive=True), GREEDY)
+    errors = [row["error"] for row in rows_of((tmp_path / "out.jsonl").read_text())]
+    assert len(errors) == 30
+    assert all("is too large: more than" in error for error in errors)
 
 
 def test_shards_and_captions_in_storage(remote, tiny_bundle, tmp_path):
