@@ -68,6 +68,8 @@ def forked(
             sys.addaudithook(counted)
             code = run()
             os.write(writer, str(count).encode())
+        except KeyboardInterrupt:  # of a run that is no command
+            code = INTERRUPTED
         finally:
             os._exit(code)
     os.close(writer)
