@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--runtime", type=Path, help="the npm package onnxruntime-web")
     parser.add_argument("--rounds", type=int, default=45)
     parsed = parser.parse_args()
-    exporter = Exporter(capexport.load_captioner(*filter(None, [parsed.source])))
+    exporter = Exporter(capexport.load_captioner(parsed.source))
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         names = [recipe.name for recipe in RECIPES.values() if "onnx" in recipe.formats]
