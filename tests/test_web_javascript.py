@@ -350,6 +350,29 @@ def test_parity_in_node(recipe, tiny_bundles, tmp_path):
         assert result["holds"]
 
 
+def test_attention_is_held_to_the_bound_over_all_photos_as_in_python(tmp_path):
+    """One word of seven that looks elsewhere in one photo of three: 95.2 %; in two of three: 90.5 %."""
+    script = """
+        const { checkParity } = await from_("parity.js");
+        const bounds = { identical: 1, log_probability_error: 1, same_cell: 0.95, near_tie: 0, levels: null };
+        const vector = { pixels: "", photo: "", tokens: [1, 2, 3, 4, 5, 6, 7], log_probabilities: Array(7).fill(0),
+            attention: Array(7).fill([0, 1]), margins: Array(7).fill(1) };
+        return Promise.all([1, 2].map(wrong => {
+            let photo = 0;
+            const captioner = { encode: async () => photo++, async* streamFeatures(photo) {
+                for (const token of vector.tokens) {
+                    const attention = token === 1 && photo < wrong ? [1, 0] : [0, 1];
+                    yield { token, text: "", log_probability: 0, attention };
+                }
+            } };
+            return checkParity(captioner, { vectors: [vector, vector, vector], bounds });
+        }));
+    """
+    one, two = evaluate(SOURCES, script, {}, tmp_path)
+    assert (round(one["same_cell"], 3), one["holds"]) == (0.952, True)
+    assert (round(two["same_cell"], 3), two["holds"]) == (0.905, False)
+
+
 @needs_runtime
 def test_parity_as_a_command(site, tmp_path):
     done = run_node(site / "parity.js")
