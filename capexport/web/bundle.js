@@ -7,31 +7,32 @@ const SCHEMA = 2;
 const FORMATS = ["onnx", "ort"];
 const MANIFEST = "manifest.json", VOCABULARY = "vocabulary.txt";
 
+/** fetch's options for what says how other files are: what a browser kept is used if the server says that it still holds. */
+export const FRESH = { cache: "no-cache" };
+
 /**
  * {manifest, vocabulary, encoder, decoder} of a bundle, the latter two the bytes of the graphs; see captioner.js' load.
  */
 export async function readBundle(bundle, progress) {
   const read = typeof bundle === "string" || bundle instanceof URL ? fromUrl(bundle) : fromBytes(bundle);
-  const manifest = parseManifest(text(await read(MANIFEST, () => {})));
+  const manifest = parseManifest(text(await read(MANIFEST, () => {}, FRESH)));
   const names = [VOCABULARY, manifest.graphs.encoder.file, manifest.graphs.decoder.file];
   const sizes = names.map(name => manifest.files[name].bytes), loaded = names.map(() => 0);
   const total = sizes.reduce((a, b) => a + b, 0);
   const [words, encoder, decoder] = await Promise.all(names.map(async (name, i) => {
-    const bytes = await read(name, count => {
+    return checkedFile(name, manifest.files[name], options => read(name, count => {
       loaded[i] = Math.min(count, sizes[i]);
       progress(loaded.reduce((a, b) => a + b, 0), total);
-    });
-    await checkFile(bytes, manifest.files[name], name);
-    return bytes;
+    }, options));
   }));
   return { manifest, vocabulary: new Vocabulary(text(words), manifest), encoder, decoder };
 }
 
 /** The bytes at a URL; `progress` is called with how many have come. Throws CaptionError if they do not come. */
-export async function fetchBytes(url, progress = () => {}) {
+export async function fetchBytes(url, progress = () => {}, options = {}) {
   let response;
   try {
-    response = await fetch(url);
+    response = await fetch(url, options);
   } catch (cause) {
     throw new CaptionError(`${url} cannot be fetched: is the connection gone?`, { cause });
   }
@@ -53,11 +54,21 @@ export async function fetchBytes(url, progress = () => {}) {
   return bytes;
 }
 
-/** Throws CaptionError unless the bytes are those that {bytes, sha256} describes. */
-export async function checkFile(bytes, expected, name) {
-  const same = bytes.length === expected.bytes
-    && (!globalThis.crypto?.subtle || hex(await crypto.subtle.digest("SHA-256", bytes)) === expected.sha256);
-  if (!same) throw new CaptionError(`${name} is damaged: it is not the file that belongs here; copy it again.`);
+/**
+ * What `read` gives, which {bytes, sha256} describes. A browser may have kept what is damaged or of an earlier version:
+ * read is called with fetch's options, the second time past every cache. Throws CaptionError if that is damaged, too.
+ */
+export async function checkedFile(name, expected, read) {
+  for (const options of [{}, { cache: "reload" }]) {
+    const bytes = await read(options);
+    if (await isFile(bytes, expected)) return bytes;
+  }
+  throw new CaptionError(`${name} is damaged: it is not the file that belongs here; copy it again.`);
+}
+
+async function isFile(bytes, expected) {
+  if (bytes?.length !== expected.bytes) return false;
+  return !globalThis.crypto?.subtle || hex(await crypto.subtle.digest("SHA-256", bytes)) === expected.sha256;
 }
 
 const hex = buffer => Array.from(new Uint8Array(buffer), byte => byte.toString(16).padStart(2, "0")).join("");
@@ -66,7 +77,7 @@ const text = bytes => new TextDecoder().decode(bytes);
 
 function fromUrl(folder) {
   const base = String(folder).replace(/\/*$/, "/");
-  return (name, progress) => fetchBytes(base + name, progress);
+  return (name, progress, options) => fetchBytes(base + name, progress, options);
 }
 
 function fromBytes(files) {

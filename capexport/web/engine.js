@@ -1,6 +1,6 @@
 /** onnxruntime-web as a page's site.json names it. */
 
-import { checkFile, fetchBytes } from "./bundle.js";
+import { FRESH, checkedFile, fetchBytes } from "./bundle.js";
 import { load } from "./captioner.js";
 import { CaptionError } from "./errors.js";
 
@@ -18,7 +18,7 @@ export async function openPage(progress = () => {}) {
   if (!globalThis.WebAssembly?.validate(Uint8Array.from(SIMD))) {
     throw new CaptionError("This browser has no WebAssembly with SIMD, which the model needs: try a newer one.");
   }
-  const site = JSON.parse(new TextDecoder().decode(await fetchBytes("site.json")));
+  const site = JSON.parse(new TextDecoder().decode(await fetchBytes("site.json", () => {}, FRESH)));
   if (!site.runtime.builds.webgpu) return { ...await open(site, "wasm", progress), notice: null };
   const lack = await lackOfWebGpu();
   if (lack) return { ...await open(site, "wasm", progress), notice: `WebGPU is not used: ${lack}.` };
@@ -52,22 +52,17 @@ async function open(site, build, progress) {
     parts[part] = [loaded, total];
     progress(parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]);
   };
-  const fetched = fetchBytes(name, count => of(0)(Math.min(count, size), size)).then(bytes => unpacked(bytes, name));
-  const [ort, wasm] = await Promise.all([import(`./${script}`), fetched]);
-  await checkFile(wasm, file, name);
+  const read = async options => unpacked(await fetchBytes(name, count => of(0)(Math.min(count, size), size), options));
+  const [ort, wasm] = await Promise.all([import(`./${script}`), checkedFile(name, file, read)]);
   Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: wasm.buffer });
   ort.env.logLevel = "error"; // that an operator is left to the processor is no news
   const captioner = await load("bundle/", ort, { progress: of(1), providers: [build] });
   return { site, build, captioner, used: [script, name], bytes: size };
 }
 
-/** The bytes, unpacked if they are packed still, for some servers have the browser unpack them. */
-async function unpacked(bytes, name) {
+/** The bytes, unpacked if they are packed still, for some servers have the browser unpack them; null if they cannot be. */
+async function unpacked(bytes) {
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
-  try {
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
-  } catch (cause) {
-    throw new CaptionError(`${name} is damaged: it is not the file that belongs here; copy it again.`, { cause });
-  }
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).arrayBuffer().then(buffer => new Uint8Array(buffer), () => null);
 }

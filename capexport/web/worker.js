@@ -8,6 +8,13 @@ self.addEventListener("install", event => event.waitUntil(caches.open(CACHE).the
 self.addEventListener("activate", event => event.waitUntil(caches.keys().then(names =>
   Promise.all(names.filter(name => name.startsWith("capexport ") && name !== CACHE).map(name => caches.delete(name))))));
 
-self.addEventListener("fetch", event => event.respondWith(caches.open(CACHE)
-  .then(cache => cache.match(event.request, { ignoreSearch: true }))
-  .then(kept => kept ?? fetch(event.request))));
+self.addEventListener("fetch", event => event.respondWith(answer(event.request)));
+
+/** What was kept, unless that is no good and it is to be had anew, and then kept. */
+async function answer(request) {
+  const cache = await caches.open(CACHE), kept = await cache.match(request, { ignoreSearch: true });
+  if (request.cache !== "reload") return kept ?? fetch(request);
+  const response = await fetch(request);
+  if (kept && response.ok) await cache.put(request, response.clone());
+  return response;
+}
