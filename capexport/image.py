@@ -9,6 +9,7 @@ import io
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
@@ -31,6 +32,23 @@ class Readable(Protocol):
 
     def read(self) -> bytes:
         """All of its bytes."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A photo whose bytes are in memory already, or what went wrong when they were read."""
+
+    name: str
+    body: bytes | Exception
+
+    def __str__(self) -> str:
+        return self.name
+
+    def read(self) -> bytes:
+        """Its bytes; raises what went wrong."""
+        if isinstance(self.body, Exception):
+            raise self.body
+        return self.body
 
 
 FilePhoto = str | os.PathLike[str] | bytes
@@ -78,11 +96,10 @@ def read_photo(photo: Photo, decode: Callable[[Image.Image], Image.Image] = lamb
         return _flatten(_checked_size(photo, name))
     if isinstance(photo, np.ndarray):
         return _flatten(_checked_size(_from_array(photo), name))
-    file = isinstance(photo, str | bytes | os.PathLike)  # asked first, for Readable takes long to ask for
-    if not (file or isinstance(photo, Readable)):
+    if not (_in_file(photo) or isinstance(photo, Readable)):
         raise ImageError(f"A photo is a path, bytes, a binary file, a PIL image or an array, not {photo!r:.80}.")
     try:
-        return _decode(cast("FilePhoto", photo) if file else cast("Readable", photo).read(), name, decode)
+        return _decode(cast("FilePhoto", photo) if _in_file(photo) else _body(cast("Readable", photo)), name, decode)
     except FileNotFoundError as error:
         raise ImageError(f"There is no photo at {name}.") from error
     except UnidentifiedImageError as error:
@@ -91,6 +108,28 @@ def read_photo(photo: Photo, decode: Callable[[Image.Image], Image.Image] = lamb
         raise ImageError(_too_large(name)) from error
     except (OSError, SyntaxError, ValueError, EOFError, MalformedError) as error:
         raise ImageError(f"{name} cannot be read: {error}.") from error
+
+
+def held(photo: Photo) -> Photo:
+    """The photo, its bytes read if it is a stream: for who wants to wait for them, and decode it elsewhere."""
+    if _in_file(photo) or isinstance(photo, Image.Image | np.ndarray | Held) or not isinstance(photo, Readable):
+        return photo
+    try:
+        return Held(_name(photo), _body(photo))
+    except Exception as error:  # it is raised when the photo is decoded, as if the stream were read then
+        return Held(_name(photo), error)
+
+
+def _in_file(photo: Any) -> bool:
+    """Whether it is a path or bytes; asked before whether it is Readable, which takes long to ask."""
+    return isinstance(photo, str | bytes | os.PathLike)
+
+
+def _body(photo: Readable) -> bytes:
+    body: Any = photo.read()
+    if not isinstance(body, bytes | bytearray | memoryview):
+        raise ImageError(f"{_name(photo)} gives text, not bytes: open it in binary mode.")
+    return bytes(body)
 
 
 def _decode(photo: FilePhoto, name: str, decode: Callable[[Image.Image], Image.Image]) -> Image.Image:

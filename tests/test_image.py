@@ -193,6 +193,12 @@ def test_any_damage_to_a_photo_is_an_image_error_or_pixels(data):
         assert str(error)
 
 
+def test_a_file_opened_as_text_is_no_path(photos, tmp_path):
+    (tmp_path / "list.txt").write_text(str(photos[0]))
+    with (tmp_path / "list.txt").open() as file, pytest.raises(ImageError, match=r"list\.txt gives text, not bytes"):
+        load_image(file)
+
+
 def test_a_binary_file(photos):
     with photos[0].open("rb") as file:
         np.testing.assert_array_equal(load_image(file), load_image(photos[0]))

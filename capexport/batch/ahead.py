@@ -11,12 +11,12 @@ from typing import TypeVar
 import numpy as np
 
 from ..errors import ImageError
-from ..image import Photo, Pixels
+from ..image import Held, Photo, Pixels
 from ..runtime.caption import Caption
 from ..runtime.captioner import Captioner
 from ..runtime.options import DecodingOptions
 from .rows import Row, photo_row
-from .storage import Held, Remote, Source
+from .storage import Remote, Source
 
 AHEAD = 3  # batches a thread: one that it works at, one that waits for it, and one whose rows are being written
 FETCHERS = 16  # photos that are fetched from storage at once: that is waiting, not work

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle, read_bundle
 from ..errors import ImageError, OptionError
+from ..image import Held
 from ..runtime.captioner import Captioner, load
 from ..runtime.options import DecodingOptions
 from .ahead import batched, fetch_ahead, rows_ahead
 from .run import BATCH, check_numbers
-from .storage import Held, Remote, Source, is_uri
+from .storage import Remote, Source, is_uri
 
 Columns = dict[str, NDArray[Any]]
 PATH, BYTES = "path", "bytes"

@@ -19,12 +19,12 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError, OptionError, OutputError
-from ..image import Pixels
+from ..image import Held, Pixels
 from ..runtime.captioner import Captioner
 from ..runtime.options import DecodingOptions
 from .ahead import map_ahead, read_photo
 from .rows import Row, caption_row, empty_if_doubtful, photo_row
-from .storage import Held, Source, read_whole
+from .storage import Source, read_whole
 
 NEAREST = 3  # bits that may differ: then one of the hash's four parts of 16 bits is the same, and is looked up
 PARTS = 4

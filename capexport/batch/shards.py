@@ -11,7 +11,8 @@ from typing import Any, Self
 
 from ..errors import DataError, ImageError, OptionError
 from ..image import SUFFIXES as PHOTOS
-from .storage import MOST_BYTES, Held, is_folder, is_uri, join, listing, name_of, open_input
+from ..image import Held
+from .storage import MOST_BYTES, is_folder, is_uri, join, listing, name_of, open_input
 from .tables import load_parquet
 
 ROWS = 64  # of a Parquet file that are read together

@@ -17,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 from ..atomic import check_absent
 from ..errors import DataError, ImageError, MissingExtraError, OutputError
+from ..image import Held
 
 DAY = 86_400.0
 MOST_BYTES = 1 << 28  # of a photo's file; what is larger is not read
@@ -58,23 +59,6 @@ class Remote:
         """Its bytes; raises OSError, ImageError for more than MOST_BYTES."""
         with open_input(self.name) as file:
             return read_whole(file, self.name)
-
-
-@dataclass(frozen=True)
-class Held:
-    """A photo whose bytes are in memory already, or what went wrong when they were read."""
-
-    name: str
-    body: bytes | ImageError
-
-    def __str__(self) -> str:
-        return self.name
-
-    def read(self) -> bytes:
-        """Its bytes; raises what went wrong."""
-        if isinstance(self.body, ImageError):
-            raise self.body
-        return self.body
 
 
 Source = Path | Remote | Held  # of a photo; as a string it is the path of its row

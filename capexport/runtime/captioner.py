@@ -7,7 +7,6 @@ import itertools
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, cast, overload
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle, read_bundle
 from ..errors import ImageError, OptionError
-from ..image import Photo, Pixels, load_image
+from ..image import Photo, Pixels, held, load_image
 from .backend import Backend
 from .caption import Caption
 from .crowd import Crowd
@@ -24,6 +23,7 @@ from .decoding import Decoding, decode
 from .engines import open_bundle
 from .greedy import GreedyGraph
 from .options import DecodingOptions
+from .workers import Workers
 
 OnError = Literal["raise", "skip"]
 
@@ -60,7 +60,7 @@ def _cores() -> int:
 
 
 class Captioner:
-    """Captions photos; safe to share between threads.
+    """Captions photos; safe to share between threads, all of which have it done by as many as there are cores.
 
     backend  its encoder and decoder
     greedy   its graph for whole captions, None without one: it captions a photo alone with default options
@@ -82,6 +82,7 @@ class Captioner:
         self.threads = threads
         self._crowd = crowd
         self._turn = threading.Lock()
+        self._workers = Workers(max(threads, _cores()))
 
     @overload
     def caption(self, photo: Photo, options: DecodingOptions | None = None, **fields: Any) -> Caption: ...
@@ -158,7 +159,8 @@ class Captioner:
         if chosen.searched or chosen.captions > 1:
             raise OptionError("Words can be streamed of one caption without beams and forced words.")
         vocabulary = self.bundle.vocabulary
-        features = self.backend.encode(self.preprocess(photo)[np.newaxis])
+        here = held(photo)
+        features = self._workers.do(lambda: self.backend.encode(self.preprocess(here)[np.newaxis]))
         decoding = Decoding(self.backend, features, vocabulary, self.bundle.manifest.shape, chosen)
         return (vocabulary.words[int(token)] for [token] in decoding if token != vocabulary.end)
 
@@ -173,11 +175,10 @@ class Captioner:
             return self.greedy.caption(pixels)
         size = min(PART, -(-len(pixels) // self.threads))
         if self._crowd is None or size == len(pixels):
-            return self._decode(self.backend, pixels, options)
+            return self._workers.do(lambda: self._decode(self.backend, pixels, options))
         parts = [pixels[k : k + size] for k in range(0, len(pixels), size)]
-        with ThreadPoolExecutor(self.threads) as pool:
-            done = pool.map(lambda part: self.caption_part(part, options), parts)
-            return list(itertools.chain.from_iterable(done))
+        done = self._workers.map(lambda part: self.caption_part(part, options), parts, self.threads)
+        return list(itertools.chain.from_iterable(done))
 
     def caption_part(self, pixels: NDArray[np.uint8], options: DecodingOptions) -> list[Caption]:
         """As caption_pixels, for a caller that has threads of its own, each with a part of the photos.
@@ -202,11 +203,14 @@ class Captioner:
     def _caption_batch(
         self, photos: Sequence[Photo], options: DecodingOptions, on_error: OnError
     ) -> list[Caption | ImageError]:
-        if len(photos) == 1:
-            read = [self._read(photos[0])]
-        else:
-            with ThreadPoolExecutor(self.threads) as pool:
-                read = list(pool.map(self._read, photos))
+        here = [held(photo) for photo in photos]  # workers must not wait for a stream: all threads share them
+        if len(here) == 1:
+            return self._workers.do(lambda: self._caption_read([self._read(here[0])], options, on_error))
+        return self._caption_read(self._workers.map(self._read, here, self.threads), options, on_error)
+
+    def _caption_read(
+        self, read: Sequence[Pixels | ImageError], options: DecodingOptions, on_error: OnError
+    ) -> list[Caption | ImageError]:
         pixels = [one for one in read if not isinstance(one, ImageError)]
         if on_error == "raise":
             for one in read:
