@@ -24,6 +24,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
@@ -165,6 +166,8 @@ def threads(bundles: list[Path], number: int, minutes: float) -> Finding:
     captioners = [load(bundle, threads=1) for bundle in bundles]
     todo = calls()
     expected = [[call(captioner) for call in todo] for captioner in captioners]
+    with ThreadPoolExecutor(number) as others:  # so that a captioner's workers, which stay, have begun
+        list(others.map(lambda mine: todo[0](captioners[mine % len(captioners)]), range(number)))
     began = time.monotonic() + 0.5  # see at_rest
     end = began + 60 * minutes
     counts, wrong = [0] * number, [0] * number

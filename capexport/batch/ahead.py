@@ -18,7 +18,8 @@ from ..runtime.options import DecodingOptions
 from .rows import Row, photo_row
 from .storage import Remote, Source
 
-AHEAD = 3  # batches a thread: one that it works at, one that waits for it, and one whose rows are being written
+AHEAD = 3  # groups a thread: one that it works at, one that waits for it, and one whose rows are being written
+TOGETHER = 4  # batches of a group: to read photos and to run graphs in turn empties a core's caches each time
 FETCHERS = 16  # photos that are fetched from storage at once: that is waiting, not work
 S = TypeVar("S")
 T = TypeVar("T")
@@ -31,24 +32,36 @@ def rows_ahead(
     min_confidence: float,
     run: str,
 ) -> Iterator[list[Row]]:
-    """The rows of each batch, in order, a row a photo: see rows.photo_row.
+    """The rows of the batches, in order, a row a photo, some batches' at a time: see rows.photo_row.
 
-    Each of the captioner's threads takes a whole batch, reads its photos and captions them, so that some read while
-    others caption. No more than AHEAD batches a thread are taken from `batches` beyond those that were yielded.
+    Each of the captioner's threads takes whole batches, reads their photos and captions them, so that some read while
+    others caption. No more than (AHEAD + 1) * TOGETHER batches a thread are taken from `batches` beyond those yielded.
 
     Raises what the captioner raises for its options and its graphs.
     """
 
-    def rows(photos: Sequence[Source]) -> list[Row]:
-        results = _caption(captioner, photos, options)
+    def rows(group: Sequence[Sequence[Source]]) -> list[Row]:
+        read = [[read_photo(captioner, photo) for photo in photos] for photos in group]
+        results = itertools.chain.from_iterable(_caption(captioner, pixels, options) for pixels in read)
+        photos = itertools.chain.from_iterable(group)
         return [photo_row(str(photo), one, min_confidence, run) for photo, one in zip(photos, results, strict=True)]
 
-    return map_ahead(rows, batches, captioner.threads)
+    return map_ahead(rows, _groups(batches, captioner.threads), captioner.threads)
 
 
-def batched(photos: Iterable[Source], size: int) -> Iterator[list[Source]]:
-    """The photos, so many at a time."""
-    waiting = iter(photos)
+def _groups(batches: Iterable[S], threads: int) -> Iterator[list[S]]:
+    """TOGETHER batches at a time, but one at first and in the end, so that all threads have work while there is any."""
+    waiting, round_of_all = iter(batches), threads * TOGETHER
+    yield from batched(itertools.islice(waiting, threads), 1)
+    known = deque(itertools.islice(waiting, round_of_all))
+    while known:
+        yield [known.popleft() for _ in range(TOGETHER if len(known) == round_of_all else 1)]
+        known.extend(itertools.islice(waiting, round_of_all - len(known)))
+
+
+def batched(items: Iterable[S], size: int) -> Iterator[list[S]]:
+    """The items, so many at a time."""
+    waiting = iter(items)
     return iter(lambda: list(itertools.islice(waiting, size)), [])
 
 
@@ -83,8 +96,9 @@ def _fetched(photo: Source) -> Source:
         return Held(photo.name, ImageError(f"{photo} cannot be read: {error}."))
 
 
-def _caption(captioner: Captioner, photos: Sequence[Photo], options: DecodingOptions) -> list[Caption | ImageError]:
-    read = [read_photo(captioner, photo) for photo in photos]
+def _caption(
+    captioner: Captioner, read: Sequence[Pixels | ImageError], options: DecodingOptions
+) -> list[Caption | ImageError]:
     pixels = [one for one in read if not isinstance(one, ImageError)]
     captions = iter(captioner.caption_part(np.stack(pixels), options) if pixels else [])
     return [one if isinstance(one, ImageError) else next(captions) for one in read]

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ..atomic import check_absent, clear_partials, new_file
 from ..bundle import Bundle
@@ -24,8 +25,9 @@ from .shards import ALL, Share
 from .sidecars import Sidecar, check_sidecars
 from .storage import Source, is_uri
 from .tables import WRITERS, load_parquet
-from .walk import photos_under
+from .walk import names_under, photos_under
 
+T = TypeVar("T")
 SUFFIXES = (".jsonl", *WRITERS)
 BATCH = PART
 
@@ -73,8 +75,10 @@ class Folder:
 
     def batches(self) -> Iterator[Sequence[Source]]:
         """The photos of the share, captioned together, in the order of walk.photos_under."""
-        batches = batched(photos_under(self.folder, self.recursive), self.batch)
-        return (batch for number, batch in enumerate(batches) if self.share.has(number))
+        return self._dealt(photos_under(self.folder, self.recursive))
+
+    def _dealt(self, photos: Iterable[T]) -> Iterator[list[T]]:
+        return (batch for number, batch in enumerate(batched(photos, self.batch)) if self.share.has(number))
 
     def check(self) -> int:
         """The number of photos; raises ImageError without any, OutputError for a file that is in the way."""
@@ -82,8 +86,10 @@ class Folder:
         if self.journal != self.out and not resumed:
             check_absent(self.out, self.force)
         check_journal(self.journal, self.resume, self.force)
-        photos = itertools.chain.from_iterable(self.batches())
-        count = check_sidecars(photos, self.sidecars, not resumed, self.force)
+        count = sum(map(len, self._dealt(names_under(self.folder, self.recursive))))
+        if self.sidecars:
+            photos = itertools.chain.from_iterable(self.batches())
+            check_sidecars(photos, self.sidecars, not resumed, self.force)
         if not count and self.share == ALL:  # of a few batches some of many shares have none
             raise ImageError(f"There are no photos in {self.folder}.")
         return count
@@ -176,7 +182,7 @@ def collect(
         done = _done(journal, run, what, tally)
         tally.earlier = tally.photos
         progress(tally)
-        waiting = (batch for batch in what.batches() if any(str(photo) not in done for photo in batch))
+        waiting = (batch for batch in what.batches() if not done or any(str(photo) not in done for photo in batch))
         for several in rows(waiting, run):
             new = [row for row in several if row["path"] not in done]
             # Before their rows: a photo that has one is never looked at again.

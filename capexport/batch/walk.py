@@ -19,21 +19,26 @@ def photos_under(folder: str | os.PathLike[str], recursive: bool = False) -> Ite
 
     Raises ImageError if there is no such folder, OSError for one that must not be read.
     """
+    return map(Remote if is_uri(str(folder)) else Path, names_under(folder, recursive))
+
+
+def names_under(folder: str | os.PathLike[str], recursive: bool = False) -> Iterator[str]:
+    """The paths or URIs of what photos_under gives."""
     if not is_folder(str(folder)):
         raise ImageError(f"There is no folder at {folder}.")
     return _walk(str(folder), recursive)
 
 
-def _walk(folder: str, recursive: bool) -> Iterator[Source]:
+def _walk(folder: str, recursive: bool) -> Iterator[str]:
     photos, folders = [], []
     for name, inner in listing(folder) if is_uri(folder) else _entries(folder):
         if inner:
             folders.append(name)
         elif name.lower().endswith(SUFFIXES):
             photos.append(name)
-    here = Path(folder)
+    base = folder.rstrip("/") + "/" if is_uri(folder) else str(Path(folder)).rstrip(os.sep) + os.sep
     for name in sorted(photos):
-        yield Remote(join(folder, name)) if is_uri(folder) else here / name
+        yield base + name
     if recursive:
         del photos
         for name in sorted(folders):
