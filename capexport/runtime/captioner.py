@@ -204,8 +204,8 @@ class Captioner:
         self, photos: Sequence[Photo], options: DecodingOptions, on_error: OnError
     ) -> list[Caption | ImageError]:
         here = [held(photo) for photo in photos]  # workers must not wait for a stream: all threads share them
-        if len(here) == 1:
-            return self._workers.do(lambda: self._caption_read([self._read(here[0])], options, on_error))
+        if min(len(here), self.threads) == 1:  # in one go, for who waits in between holds the pixels
+            return self._workers.do(lambda: self._caption_read([*map(self._read, here)], options, on_error))
         return self._caption_read(self._workers.map(self._read, here, self.threads), options, on_error)
 
     def _caption_read(
