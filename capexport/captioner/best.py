@@ -37,7 +37,7 @@ class BestOptions(StageOptions):
     word_rate      their highest learning rate, reached after the warm-up and decayed to zero along a cosine
     joint_epochs   epochs in which the encoder learns, too, of photos cropped and flipped anew each time
     joint_rate     their highest learning rate
-    cider_epochs   epochs of self-critical training: captions are sampled and those with more CIDEr made likelier
+    cider_epochs   epochs of self-critical training of both: captions are sampled, those with more CIDEr made likelier
     cider_rate     their highest learning rate
     """
 
@@ -45,7 +45,7 @@ class BestOptions(StageOptions):
     word_rate: float = 1e-3
     joint_epochs: int = 5
     joint_rate: float = 2e-4
-    cider_epochs: int = 7
+    cider_epochs: int = 8
     cider_rate: float = 5e-5
 
     def __post_init__(self) -> None:
@@ -57,7 +57,7 @@ class BestOptions(StageOptions):
         return [
             Stage("word", self.word_epochs, self.word_rate),
             Stage("joint", self.joint_epochs, self.joint_rate, encoder=True),
-            Stage("cider", self.cider_epochs, self.cider_rate, sampled=True),
+            Stage("cider", self.cider_epochs, self.cider_rate, encoder=True, sampled=True, smallest_crop=0.6, gain=0.2),
         ]
 
 

@@ -20,7 +20,6 @@ from .model import Captioner
 from .objectives import SelfCritic, advantages, cross_entropy, policy_loss
 
 SAMPLED_LENGTH = 20  # tokens; people's captions have 12 on average
-SMALLEST_CROP, GAIN = 0.8, 0.1  # of photos for a stage that trains the encoder
 CLIP = 1.0  # the gradient's global norm
 
 
@@ -61,8 +60,9 @@ class StageOptions:
 class Stage:
     """A part of the recipe: so many epochs with one objective.
 
-    encoder  whether the encoder learns, too, and so sees photos instead of cached features
-    sampled  whether sampled captions' CIDEr counts, not the cross-entropy of people's
+    encoder        whether the encoder learns, too, and so sees photos instead of cached features
+    sampled        whether sampled captions' CIDEr counts, not the cross-entropy of people's
+    smallest_crop  and gain of the photos that the encoder sees, see augmentation.augment
     """
 
     name: str
@@ -70,6 +70,8 @@ class Stage:
     learning_rate: float
     encoder: bool = False
     sampled: bool = False
+    smallest_crop: float = 0.8
+    gain: float = 0.1
 
 
 class Trainer:
@@ -154,7 +156,8 @@ class Trainer:
 
     def _cross(self, inputs: tf.Tensor, seed: tf.Tensor) -> Cross:
         if self._stage.encoder:  # its batch norms keep their statistics
-            inputs = self._captioner.feature_extractor(augment(inputs, seed, SMALLEST_CROP, GAIN), training=False)
+            images = augment(inputs, seed, self._stage.smallest_crop, self._stage.gain)
+            inputs = self._captioner.feature_extractor(images, training=False)
         return self._decoder.cross(inputs)
 
     def _learn(self, objective) -> tf.Tensor:

@@ -114,7 +114,7 @@ def test_the_joint_stage_trains_the_encoder_but_not_its_statistics(encoder, data
 
 
 def test_a_stage_keeps_its_best_epoch(encoder, data, initial, tmp_path):
-    hot = dataclasses.replace(OPTIONS, joint_epochs=0, word_epochs=3, cider_epochs=2, cider_rate=3.0)  # ruins it
+    hot = dataclasses.replace(OPTIONS, joint_epochs=0, word_epochs=3, cider_epochs=2, cider_rate=0.1)  # ruins it
     captioner = train_best(CONFIG, encoder, *data, tmp_path / "out", hot, initial, lambda _: None)
     best = {
         stage: max(e["val_cider"] for e in records(tmp_path / "out") if e["stage"] == stage) for stage in ("cider",)
