@@ -2,11 +2,14 @@
 
 Each stage begins with the captioner that the one before ended with, and is left out if it has no epochs. An epoch is a
 pass over the photos. What counts is the moving average of the weights: dev's figures are its, and so is the captioner
-that a stage ends with, which is the one of the epoch with the best greedy CIDEr on dev.
+that a stage ends with, which is the one of the epoch with the best greedy CIDEr on dev. The last stage has several
+runs, which begin alike and draw differently; the mean of their weights is what it ends with (a model soup: Wortsman et
+al., 2022).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,8 +28,8 @@ from .history import StageEpoch, StageHistory
 from .model import Captioner
 from .runs import prepare, publish
 from .stages import Stage, StageOptions, Trainer
-from .storage import load_captioner, save_captioner
-from .weights import assign_all
+from .storage import CONFIG, load_captioner, save_captioner
+from .weights import assign_all, assign_mean
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class BestOptions(StageOptions):
     joint_rate     their highest learning rate
     cider_epochs   epochs of self-critical training of both: captions are sampled, those with more CIDEr made likelier
     cider_rate     their highest learning rate
+    cider_runs     of that stage; their captioners are averaged
     """
 
     word_epochs: int = 12
@@ -47,18 +51,25 @@ class BestOptions(StageOptions):
     joint_rate: float = 2e-4
     cider_epochs: int = 8
     cider_rate: float = 5e-5
+    cider_runs: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not any(stage.epochs for stage in self.stages()):
+        if self.cider_runs < 1:
+            raise OptionError(f"The last stage has at least 1 run, not {self.cider_runs}.")
+        if not self.stages():
             raise OptionError("All of the stages have no epochs: there is nothing to do.")
 
-    def stages(self) -> list[Stage]:
-        return [
-            Stage("word", self.word_epochs, self.word_rate),
-            Stage("joint", self.joint_epochs, self.joint_rate, encoder=True),
-            Stage("cider", self.cider_epochs, self.cider_rate, encoder=True, sampled=True, smallest_crop=0.6, gain=0.2),
+    def stages(self) -> list[list[Stage]]:
+        """The stages that have epochs, one after the other; the runs of each, which begin alike."""
+        names = ["cider", *(f"cider-{run}" for run in range(2, self.cider_runs + 1))]
+        cider = Stage(names[0], self.cider_epochs, self.cider_rate, True, True, smallest_crop=0.6, gain=0.2)
+        stages = [
+            [Stage("word", self.word_epochs, self.word_rate)],
+            [Stage("joint", self.joint_epochs, self.joint_rate, encoder=True)],
+            [dataclasses.replace(cider, name=name) for name in names],
         ]
+        return [runs for runs in stages if runs[0].epochs]
 
 
 def train_best(
@@ -81,14 +92,25 @@ def train_best(
     train_groups = Groups(run.captioner, train_photos, run.train_pairs)
     dev = Dev(run.captioner, Groups(run.captioner, dev_photos, run.dev_pairs))
     history = StageHistory(run.work / "history.json")
-    best = None
-    for stage in options.stages():
-        if stage.epochs:
-            if best is not None:
-                assign_all(run.captioner, load_captioner(best))
-            best = _run(stage, run.captioner, train_groups, dev, options, history, run.work / stage.name, report)
-    assert best is not None  # BestOptions has made sure
+    best = run.work / "initial"
+    if not (best / CONFIG).exists():
+        save_captioner(run.captioner, best, force=True)
+    for stages in options.stages():
+        ends = []
+        for stage in stages:
+            assign_all(run.captioner, load_captioner(best))
+            ends.append(_run(stage, run.captioner, train_groups, dev, options, history, run.work / stage.name, report))
+        best = ends[0] if len(ends) == 1 else _mean(ends, run.captioner, dev, run.work / "mean", report)
     return publish(best, Path(out))
+
+
+def _mean(ends: list[Path], captioner: Captioner, dev: Dev, out: Path, report: Callable[[str], None]) -> Path:
+    """Save the mean of several captioners; returns its directory."""
+    assign_mean(captioner, [load_captioner(end) for end in ends])
+    val_loss, val_cider = dev.measure(anew=True)
+    report(f"mean of {len(ends)} runs: val_loss {val_loss:.3f}, val_cider {val_cider:.3f}")
+    save_captioner(captioner, out, force=True)
+    return out
 
 
 def _run(

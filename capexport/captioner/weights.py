@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,10 +80,15 @@ def encoder_variables(feature_extractor: Any) -> dict[str, tf.Variable]:
 
 def assign_all(captioner: Any, source: Any) -> None:
     """Give a captioner the weights of another one of the same shape, encoder and decoder."""
+    assign_mean(captioner, [source])
+
+
+def assign_mean(captioner: Any, sources: Sequence[Any]) -> None:
+    """Give a captioner the means of the weights of others of the same shape, encoder and decoder."""
     for read in (decoder_variables, lambda one: encoder_variables(one.feature_extractor)):
-        given = read(source)
+        given = [read(source) for source in sources]
         for name, variable in read(captioner).items():
-            variable.assign(given[name])
+            variable.assign(np.mean([one[name].numpy() for one in given], axis=0))
 
 
 def fingerprint(variables: Mapping[str, tf.Variable], *others: bytes) -> str:

@@ -29,6 +29,7 @@ OPTIONS = BestOptions(
     samples=3,
     views=2,
     average=0.5,
+    cider_runs=1,
 )
 
 
@@ -124,11 +125,30 @@ def test_a_stage_keeps_its_best_epoch(encoder, data, initial, tmp_path):
     assert all((weights(captioner)[name] == value).all() for name, value in weights(again).items())
 
 
+def test_several_runs_begin_alike_and_are_averaged(lively_encoder, data, initial, tmp_path):
+    encoder, same = tf_clone(lively_encoder), tf_clone(lively_encoder)
+    options = dataclasses.replace(OPTIONS, word_epochs=0, cider_epochs=1, cider_runs=2)
+    lines = []
+    mean = weights(train_best(CONFIG, encoder, *data, tmp_path / "out", options, initial, lines.append))
+    assert [epoch["stage"] for epoch in records(tmp_path / "out")] == ["cider", "cider-2"]
+    assert lines[-1].startswith("mean of 2 runs: val_loss ")
+    ends = [weights(capexport.load_captioner(tmp_path / "out/training" / run / "best")) for run in ("cider", "cider-2")]
+    assert any((ends[0][name] != ends[1][name]).any() for name in mean)
+    for name, value in mean.items():
+        np.testing.assert_allclose(value, (ends[0][name] + ends[1][name]) / 2, rtol=1e-6, atol=1e-7)
+    alone = dataclasses.replace(options, cider_runs=1)
+    first = weights(train_best(CONFIG, same, *data, tmp_path / "alone", alone, initial, lambda _: None))
+    for name, value in first.items():
+        np.testing.assert_allclose(value, ends[0][name], rtol=1e-2, atol=1e-3, err_msg=name)
+
+
 def test_what_is_refused(encoder, data, initial, tmp_path):
     with pytest.raises(OptionError, match="nothing to do"):
         BestOptions(word_epochs=0, joint_epochs=0, cider_epochs=0)
     with pytest.raises(OptionError, match="Unknown precision 'half'"):
         BestOptions(precision="half")
+    with pytest.raises(OptionError, match="at least 1 run, not 0"):
+        BestOptions(cider_runs=0)
     with pytest.raises(OptionError, match="2 samples"):
         BestOptions(samples=1)
     (tmp_path / "out").mkdir()
