@@ -19,7 +19,6 @@ from .rows import Row, photo_row
 from .storage import Remote, Source
 
 AHEAD = 3  # groups a thread: one that it works at, one that waits for it, and one whose rows are being written
-TOGETHER = 4  # batches of a group: to read photos and to run graphs in turn empties a core's caches each time
 FETCHERS = 16  # photos that are fetched from storage at once: that is waiting, not work
 S = TypeVar("S")
 T = TypeVar("T")
@@ -31,11 +30,15 @@ def rows_ahead(
     options: DecodingOptions,
     min_confidence: float,
     run: str,
+    together: int = 1,
 ) -> Iterator[list[Row]]:
     """The rows of the batches, in order, a row a photo, some batches' at a time: see rows.photo_row.
 
     Each of the captioner's threads takes whole batches, reads their photos and captions them, so that some read while
-    others caption. No more than (AHEAD + 1) * TOGETHER batches a thread are taken from `batches` beyond those yielded.
+    others caption. No more than (AHEAD + 1) * together batches a thread are taken from `batches` beyond those yielded.
+
+    together  batches whose photos a thread reads before it captions them: to read and to run graphs in turn empties a
+              core's caches each time; of photos that are held in memory, so many more are
 
     Raises what the captioner raises for its options and its graphs.
     """
@@ -46,17 +49,17 @@ def rows_ahead(
         photos = itertools.chain.from_iterable(group)
         return [photo_row(str(photo), one, min_confidence, run) for photo, one in zip(photos, results, strict=True)]
 
-    return map_ahead(rows, _groups(batches, captioner.threads), captioner.threads)
+    return map_ahead(rows, _groups(batches, captioner.threads, together), captioner.threads)
 
 
-def _groups(batches: Iterable[S], threads: int) -> Iterator[list[S]]:
-    """TOGETHER batches at a time, but one at first and in the end, so that all threads have work while there is any."""
-    waiting, round_of_all = iter(batches), threads * TOGETHER
+def _groups(batches: Iterable[S], threads: int, size: int) -> Iterator[list[S]]:
+    """So many batches at a time, but one at first and in the end, so that all threads have work while there is any."""
+    waiting, least = iter(batches), threads * (size - 1) + 1
     yield from batched(itertools.islice(waiting, threads), 1)
-    known = deque(itertools.islice(waiting, round_of_all))
+    known = deque(itertools.islice(waiting, least))
     while known:
-        yield [known.popleft() for _ in range(TOGETHER if len(known) == round_of_all else 1)]
-        known.extend(itertools.islice(waiting, round_of_all - len(known)))
+        yield [known.popleft() for _ in range(size if len(known) == least else 1)]
+        known.extend(itertools.islice(waiting, least - len(known)))
 
 
 def batched(items: Iterable[S], size: int) -> Iterator[list[S]]:

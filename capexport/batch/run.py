@@ -30,6 +30,7 @@ from .walk import names_under, photos_under
 T = TypeVar("T")
 SUFFIXES = (".jsonl", *WRITERS)
 BATCH = PART
+TOGETHER = 4  # batches of photos on disk that a thread reads before it captions them
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ def caption_folder(
     def rows(batches: Iterable[Sequence[Source]], run: str) -> Iterator[Sequence[Row]]:
         fetched = fetch_ahead(batches, what.batch) if is_uri(str(what.folder)) else batches
         if cache is None:
-            yield from rows_ahead(captioner, fetched, options, what.min_confidence, run)
+            together = 1 if is_uri(str(what.folder)) else TOGETHER
+            yield from rows_ahead(captioner, fetched, options, what.min_confidence, run, together)
         else:
             from .duplicates import open_cache, rows_with_copies  # and with it SQLite
 

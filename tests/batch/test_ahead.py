@@ -8,18 +8,19 @@ import pytest
 
 import capexport
 from capexport import DecodingOptions, ImageError, OptionError
-from capexport.batch.ahead import AHEAD, TOGETHER, rows_ahead
+from capexport.batch.ahead import AHEAD, rows_ahead
 
 GREEDY = DecodingOptions()
 
 
+@pytest.mark.parametrize("together", [1, 2])
 @pytest.mark.parametrize("to", ["onnx", "tflite"])
 @pytest.mark.parametrize("options", [GREEDY, DecodingOptions(temperature=1.0, seed=3), DecodingOptions(beams=2)])
-def test_the_words_are_those_of_one_by_one(to, options, tiny_bundles, folder):
+def test_the_words_are_those_of_one_by_one(to, options, together, tiny_bundles, folder):
     captioner = capexport.load(tiny_bundles[to, "fp32"], threads=3)
     photos = sorted(folder.iterdir())
-    batches = [photos[k : k + 7] for k in range(0, len(photos), 7)]
-    rows = [row for batch in rows_ahead(captioner, batches, options, 0.0, "run") for row in batch]
+    batches = [photos[k : k + 3] for k in range(0, len(photos), 3)]
+    rows = [row for some in rows_ahead(captioner, batches, options, 0.0, "run", together) for row in some]
     alone = [captioner.caption([photo], options, on_error="skip")[0] for photo in photos]
     assert len({one.text for one in alone if not isinstance(one, ImageError)}) > 1
     assert [row["path"] for row in rows] == list(map(str, photos))
@@ -31,8 +32,9 @@ def test_the_words_are_those_of_one_by_one(to, options, tiny_bundles, folder):
             assert row["confidence"] == pytest.approx(other.confidence, rel=1e-4)
 
 
+@pytest.mark.parametrize("together", [1, 4])
 @pytest.mark.parametrize("threads", [1, 2, 4])
-def test_it_never_reads_far_ahead(threads, tiny_bundle, folder):
+def test_it_never_reads_far_ahead(threads, together, tiny_bundle, folder):
     """However long the list and however slow its reader: this is what bounds memory."""
     captioner = capexport.load(tiny_bundle, threads=threads)
     taken, given, furthest = 0, 0, 0
@@ -44,11 +46,11 @@ def test_it_never_reads_far_ahead(threads, tiny_bundle, folder):
             furthest = max(furthest, taken - given)
             yield [folder / "photo-00.jpg"]
 
-    for rows in rows_ahead(captioner, batches(), GREEDY, 0.0, "run"):
+    for rows in rows_ahead(captioner, batches(), GREEDY, 0.0, "run", together):
         given += len(rows)
         time.sleep(0.002)
     assert given == 60
-    assert AHEAD * threads <= furthest <= (AHEAD + 1) * TOGETHER * threads
+    assert AHEAD * threads <= furthest <= (AHEAD + 1) * together * threads
 
 
 def test_threads_work_at_the_same_time(tiny_bundle, folder):
