@@ -2,14 +2,13 @@
 
 Each stage begins with the captioner that the one before ended with, and is left out if it has no epochs. An epoch is a
 pass over the photos. What counts is the moving average of the weights: dev's figures are its, and so is the captioner
-that a stage ends with, which is the one of the epoch with the best greedy CIDEr on dev. The last stage has several
-runs, which begin alike and draw differently; the mean of their weights is what it ends with (a model soup: Wortsman et
-al., 2022).
+that a stage ends with, which is the one of the epoch with the best greedy CIDEr on dev. The last stage, which fits the
+training photos most closely, ends with the mean of its weights and those that it began with, if dev prefers that
+(Wortsman et al., 2022, "Robust fine-tuning of zero-shot models").
 """
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,7 +41,6 @@ class BestOptions(StageOptions):
     joint_rate     their highest learning rate
     cider_epochs   epochs of self-critical training of both: captions are sampled, those with more CIDEr made likelier
     cider_rate     their highest learning rate
-    cider_runs     of that stage; their captioners are averaged
     """
 
     word_epochs: int = 12
@@ -51,25 +49,20 @@ class BestOptions(StageOptions):
     joint_rate: float = 2e-4
     cider_epochs: int = 8
     cider_rate: float = 5e-5
-    cider_runs: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.cider_runs < 1:
-            raise OptionError(f"The last stage has at least 1 run, not {self.cider_runs}.")
         if not self.stages():
             raise OptionError("All of the stages have no epochs: there is nothing to do.")
 
-    def stages(self) -> list[list[Stage]]:
-        """The stages that have epochs, one after the other; the runs of each, which begin alike."""
-        names = ["cider", *(f"cider-{run}" for run in range(2, self.cider_runs + 1))]
-        cider = Stage(names[0], self.cider_epochs, self.cider_rate, True, True, smallest_crop=0.6, gain=0.2)
+    def stages(self) -> list[Stage]:
+        """The stages that have epochs, one after the other."""
         stages = [
-            [Stage("word", self.word_epochs, self.word_rate)],
-            [Stage("joint", self.joint_epochs, self.joint_rate, encoder=True)],
-            [dataclasses.replace(cider, name=name) for name in names],
+            Stage("word", self.word_epochs, self.word_rate),
+            Stage("joint", self.joint_epochs, self.joint_rate, encoder=True),
+            Stage("cider", self.cider_epochs, self.cider_rate, encoder=True, sampled=True, smallest_crop=0.6, gain=0.2),
         ]
-        return [runs for runs in stages if runs[0].epochs]
+        return [stage for stage in stages if stage.epochs]
 
 
 def train_best(
@@ -95,20 +88,30 @@ def train_best(
     best = run.work / "initial"
     if not (best / CONFIG).exists():
         save_captioner(run.captioner, best, force=True)
-    for stages in options.stages():
-        ends = []
-        for stage in stages:
-            assign_all(run.captioner, load_captioner(best))
-            ends.append(_run(stage, run.captioner, train_groups, dev, options, history, run.work / stage.name, report))
-        best = ends[0] if len(ends) == 1 else _mean(ends, run.captioner, dev, run.work / "mean", report)
+    for stage in options.stages():
+        assign_all(run.captioner, load_captioner(best))
+        end = _run(stage, run.captioner, train_groups, dev, options, history, run.work / stage.name, report)
+        if stage.sampled:
+            end = _mean(best, end, run.captioner, dev, history.best_cider(stage.name), run.work / "mean", report)
+        best = end
     return publish(best, Path(out))
 
 
-def _mean(ends: list[Path], captioner: Captioner, dev: Dev, out: Path, report: Callable[[str], None]) -> Path:
-    """Save the mean of several captioners; returns its directory."""
-    assign_mean(captioner, [load_captioner(end) for end in ends])
+def _mean(
+    begin: Path,
+    end: Path,
+    captioner: Captioner,
+    dev: Dev,
+    cider: float,
+    out: Path,
+    report: Callable[[str], None],
+) -> Path:
+    """Where the better of two captioners is: the one at `end`, whose CIDEr on dev is known, or both ones' mean."""
+    assign_mean(captioner, [load_captioner(one) for one in (begin, end)])
     val_loss, val_cider = dev.measure(anew=True)
-    report(f"mean of {len(ends)} runs: val_loss {val_loss:.3f}, val_cider {val_cider:.3f}")
+    report(f"mean of its beginning and end: val_loss {val_loss:.3f}, val_cider {val_cider:.3f}")
+    if val_cider <= cider:
+        return end
     save_captioner(captioner, out, force=True)
     return out
 
