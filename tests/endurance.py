@@ -167,7 +167,7 @@ def threads(bundles: list[Path], number: int, minutes: float) -> Finding:
     todo = calls()
     expected = [[call(captioner) for call in todo] for captioner in captioners]
     with ThreadPoolExecutor(number) as others:  # so that a captioner's workers, which stay, have begun
-        list(others.map(lambda mine: todo[0](captioners[mine % len(captioners)]), range(number)))
+        list(others.map(lambda mine: todo[0](captioners[mine % len(captioners)]), range(20 * number)))
     began = time.monotonic() + 0.5  # see at_rest
     end = began + 60 * minutes
     counts, wrong = [0] * number, [0] * number
