@@ -30,7 +30,7 @@ from .walk import names_under, photos_under
 T = TypeVar("T")
 SUFFIXES = (".jsonl", *WRITERS)
 BATCH = PART
-TOGETHER = 4  # batches of photos on disk that a thread reads before it captions them
+READ = 32  # photos on disk that a thread reads, at least a batch, before it captions them
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,11 @@ class Folder:
         if self.journal != self.out and not resumed:
             check_absent(self.out, self.force)
         check_journal(self.journal, self.resume, self.force)
-        count = sum(map(len, self._dealt(names_under(self.folder, self.recursive))))
         if self.sidecars:
             photos = itertools.chain.from_iterable(self.batches())
-            check_sidecars(photos, self.sidecars, not resumed, self.force)
+            count = check_sidecars(photos, self.sidecars, not resumed, self.force)
+        else:
+            count = sum(map(len, self._dealt(names_under(self.folder, self.recursive))))
         if not count and self.share == ALL:  # of a few batches some of many shares have none
             raise ImageError(f"There are no photos in {self.folder}.")
         return count
@@ -151,7 +152,7 @@ def caption_folder(
     def rows(batches: Iterable[Sequence[Source]], run: str) -> Iterator[Sequence[Row]]:
         fetched = fetch_ahead(batches, what.batch) if is_uri(str(what.folder)) else batches
         if cache is None:
-            together = 1 if is_uri(str(what.folder)) else TOGETHER
+            together = 1 if is_uri(str(what.folder)) else max(1, READ // what.batch)
             yield from rows_ahead(captioner, fetched, options, what.min_confidence, run, together)
         else:
             from .duplicates import open_cache, rows_with_copies  # and with it SQLite

@@ -94,16 +94,17 @@ XMP = Sidecar(
 )
 
 
-def check_sidecars(photos: Iterable[Source], sidecars: Iterable[Sidecar], fresh: bool, force: bool) -> None:
-    """Go through the photos, a folder's one after the other.
+def check_sidecars(photos: Iterable[Source], sidecars: Iterable[Sidecar], fresh: bool, force: bool) -> int:
+    """Go through the photos, a folder's one after the other, and return how many there are.
 
     Raises OutputError if two of them would share a sidecar; if fresh, and force is not set, for the first sidecar that
     is in the way. (A run that is resumed meets its own, which are the same again.)
     """
-    kinds = tuple(sidecars)
+    kinds, count = tuple(sidecars), 0
     folder: Path | None = None
     named: dict[Path, Path] = {}
     for photo in photos:
+        count += 1
         if not isinstance(photo, Path):
             continue
         if photo.parent != folder:
@@ -117,3 +118,4 @@ def check_sidecars(photos: Iterable[Source], sidecars: Iterable[Sidecar], fresh:
                 raise OutputError(f"{other} and {photo} would share {kind.name(photo)}; rename one of them.")
             if fresh:
                 kind.check_absent(photo, force)
+    return count

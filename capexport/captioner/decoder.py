@@ -118,6 +118,8 @@ class Decoder:
             else:
                 draw = tf.random.experimental.stateless_fold_in(seed, tf.shape(said)[1])
                 following = tf.random.stateless_categorical(logits, 1, draw, tf.int32)[:, 0]
+                # Of logits that are not numbers it is no token, which no table has; the loss then says what is wrong.
+                following = tf.minimum(following, logits.shape[-1] - 1)
             following = tf.where(over, 0, following)
             return tf.concat([said, following[:, tf.newaxis]], axis=1), over | (following == self.end), caches
 

@@ -6,6 +6,7 @@ a few threads do the work of many, memory does not grow with the threads that as
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -43,23 +44,21 @@ class Workers:
         waiting, done = deque(enumerate(items)), dict[int, T]()
 
         def take() -> None:
-            while waiting:
-                try:
-                    place, item = waiting.popleft()
-                except IndexError:  # another thread was quicker
-                    return
-                try:
+            try:
+                while (following := _first_of(waiting)) is not None:
+                    place, item = following
                     done[place] = work(item)
-                except BaseException:
-                    waiting.clear()
-                    raise
+            finally:
+                waiting.clear()  # it is empty, or this one was stopped and so are the others
 
         pool = self._started()
         taken = [pool.submit(take) for _ in range(takers - mine)]
         try:
             if mine:
                 take()
+            wait(taken)
         finally:
+            waiting.clear()
             wait(taken)
         for one in taken:
             one.result()
@@ -78,9 +77,18 @@ class Workers:
     def _started(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._pool is None or self._process != os.getpid():  # a process's fork has none of its threads
-                self._pool = ThreadPoolExecutor(self._number, "captioner", self._begin)
+                # Not a method of this object, which the threads would hold, and which holds them.
+                self._pool = ThreadPoolExecutor(self._number, "captioner", _begin, (self._here,))
                 self._process = os.getpid()
             return self._pool
 
-    def _begin(self) -> None:
-        self._here.works = True
+
+def _begin(here: threading.local) -> None:
+    here.works = True
+
+
+def _first_of(waiting: deque[T]) -> T | None:
+    """Taken off; None if there is none."""
+    with contextlib.suppress(IndexError):
+        return waiting.popleft()
+    return None

@@ -19,12 +19,11 @@ export async function readBundle(bundle, progress) {
   const names = [VOCABULARY, manifest.graphs.encoder.file, manifest.graphs.decoder.file];
   const sizes = names.map(name => manifest.files[name].bytes), loaded = names.map(() => 0);
   const total = sizes.reduce((a, b) => a + b, 0);
-  const [words, encoder, decoder] = await Promise.all(names.map(async (name, i) => {
-    return checkedFile(name, manifest.files[name], options => read(name, count => {
+  const [words, encoder, decoder] = await Promise.all(names.map((name, i) =>
+    checkedFile(name, manifest.files[name], options => read(name, count => {
       loaded[i] = Math.min(count, sizes[i]);
       progress(loaded.reduce((a, b) => a + b, 0), total);
-    }, options));
-  }));
+    }, options))));
   return { manifest, vocabulary: new Vocabulary(text(words), manifest), encoder, decoder };
 }
 

@@ -79,9 +79,9 @@ def test_photos_that_would_share_a_packet_are_refused(tmp_path):
     photos = [tmp_path / "a.jpg", tmp_path / "a.png", tmp_path / "b.jpg"]
     with pytest.raises(OutputError, match=r"would share .*a\.xmp"):
         check_sidecars(photos, [XMP], fresh=False, force=True)
-    check_sidecars(photos, [TEXT], fresh=True, force=False)
+    assert check_sidecars(photos, [TEXT], fresh=True, force=False) == 3
     elsewhere = [tmp_path / "a.jpg", tmp_path / "other" / "a.png"]
-    check_sidecars(elsewhere, [XMP], fresh=True, force=False)
+    assert check_sidecars(elsewhere, [XMP], fresh=True, force=False) == 2
 
 
 def test_what_a_killed_run_left_half_written_goes(tmp_path):

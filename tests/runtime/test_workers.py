@@ -52,11 +52,19 @@ def test_what_is_raised_is_raised_where_it_was_asked_for():
             raise IndexError("no such thing")
         time.sleep(0.01)
 
+    def ask():
+        return workers.map(work, range(1000), 2)
+
     with pytest.raises(IndexError, match="no such thing"):
-        workers.map(work, range(1000), 2)
+        ask()
     assert len(done) < 10
-    with ThreadPoolExecutor(1) as pool, pytest.raises(ZeroDivisionError):
-        pool.submit(workers.do, lambda: 1 // 0).result()
+    done.clear()
+    with ThreadPoolExecutor(1) as another:
+        with pytest.raises(IndexError, match="no such thing"):
+            another.submit(ask).result()
+        assert len(done) < 10
+        with pytest.raises(ZeroDivisionError):
+            another.submit(workers.do, lambda: 1 // 0).result()
     assert len(workers.map(who, range(4), 2)) == 4
 
 
@@ -68,6 +76,20 @@ def test_workers_that_ask_for_workers_do_not_wait_for_each_other():
         return sum(workers.map(lambda item: workers.do(lambda: item), range(6), 2))
 
     assert by_threads(workers, nested) == [15] * 60
+
+
+def test_its_threads_end_with_it():
+    before = threading.active_count()
+    for _ in range(5):
+        workers = Workers(3)
+        assert len(workers.map(who, range(9), 3)) == 9
+        by_threads(workers, who)
+        assert threading.active_count() > before
+        del workers
+        deadline = time.monotonic() + 20
+        while threading.active_count() > before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert threading.active_count() == before
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
