@@ -1,6 +1,6 @@
 """What each ingredient of `capexport train --recipe best` is worth: short runs with one of them left out.
 
-    python benchmarks/ablations.py --data FLICKR8K --encoder-weights FILE --work DIR [--epochs 4] [--cider-epochs 2]
+    python benchmarks/ablations.py --data FLICKR8K --encoder-weights FILE --work DIR [--train-photos N]
 
 Every row is a run of the words' stage; the last ones go on with self-critical training from the first. An interrupted
 script goes on where it was, DIR/ROW/training/history.json being each row's log. Writes ablations.json and ablations.md
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="the folder of Flickr8k")
     parser.add_argument("--encoder-weights", required=True, help="as of capexport train")
     parser.add_argument("--work", required=True, type=Path, help="a folder for the runs")
+    parser.add_argument("--train-photos", type=int, metavar="N", help="the first N of them (default: all)")
     parser.add_argument("--epochs", type=int, default=4, help="of the words' stage")
     parser.add_argument("--cider-epochs", type=int, default=2)
     parser.add_argument("--precision", default="auto", help="as of capexport train")
@@ -75,8 +76,10 @@ def run(parsed: argparse.Namespace, name: str, options: BestOptions, change: dic
         print(f"--- {name}", flush=True)
         tf_keras.utils.set_random_seed(0)
         encoder = build_backbone(config.backbone, config.image_size, parsed.encoder_weights)
-        photos = [load_dataset("flickr8k", parsed.data, split) for split in ("train", "dev")]
-        train_best(config, encoder, *photos, out, dataclasses.replace(options, **change), initial)
+        train, dev = (load_dataset("flickr8k", parsed.data, split) for split in ("train", "dev"))
+        train_best(
+            config, encoder, train[: parsed.train_photos], dev, out, dataclasses.replace(options, **change), initial
+        )
     return json.loads((out / "training/history.json").read_text())[-1]
 
 

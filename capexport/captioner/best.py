@@ -1,5 +1,7 @@
 """Training by the best recipe: words, then encoder and decoder together, then CIDEr; resumable after any epoch.
 
+Where other captioners teach, what they say together takes the place of the first two stages.
+
 Each stage begins with the captioner that the one before ended with, and is left out if it has no epochs. An epoch is a
 pass over the photos. What counts is the moving average of the weights: dev's figures are its, and so is the captioner
 that a stage ends with, which is the one of the epoch with the best greedy CIDEr on dev. The last stage, which fits the
@@ -9,6 +11,7 @@ training photos most closely, ends with the mean of its weights and those that i
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,6 +42,9 @@ class BestOptions(StageOptions):
     word_rate      their highest learning rate, reached after the warm-up and decayed to zero along a cosine
     joint_epochs   epochs in which the encoder learns, too, of photos cropped and flipped anew each time
     joint_rate     their highest learning rate
+    teachers       captioners' directories; what they say together is then learnt in the place of the two stages above
+    taught_epochs  epochs of that, in which the encoder learns, too
+    taught_rate    their highest learning rate
     cider_epochs   epochs of self-critical training of both: captions are sampled, those with more CIDEr made likelier
     cider_rate     their highest learning rate
     """
@@ -47,6 +53,9 @@ class BestOptions(StageOptions):
     word_rate: float = 1e-3
     joint_epochs: int = 5
     joint_rate: float = 2e-4
+    teachers: tuple[str, ...] = ()
+    taught_epochs: int = 30
+    taught_rate: float = 3e-4
     cider_epochs: int = 8
     cider_rate: float = 5e-5
 
@@ -57,9 +66,15 @@ class BestOptions(StageOptions):
 
     def stages(self) -> list[Stage]:
         """The stages that have epochs, one after the other."""
-        stages = [
+        begin = [
             Stage("word", self.word_epochs, self.word_rate),
             Stage("joint", self.joint_epochs, self.joint_rate, encoder=True),
+        ]
+        if self.teachers:
+            taught = Stage("taught", self.taught_epochs, self.taught_rate, encoder=True, taught=True)
+            begin = [dataclasses.replace(taught, smallest_crop=0.5, gain=0.2)]
+        stages = [
+            *begin,
             Stage("cider", self.cider_epochs, self.cider_rate, encoder=True, sampled=True, smallest_crop=0.6, gain=0.2),
         ]
         return [stage for stage in stages if stage.epochs]
@@ -130,7 +145,7 @@ def _run(
     if len(history.of(stage.name)) >= stage.epochs:
         return work / "best"
     epoch = tf.Variable(0, dtype=tf.int64)
-    trainer = Trainer(stage, captioner, groups, options)
+    trainer = Trainer(stage, captioner, groups, options, options.teachers)
     checkpoint = tf.train.Checkpoint(model=captioner, optimizer=trainer.optimizer, epoch=epoch)
     checkpoints = tf.train.CheckpointManager(checkpoint, str(work / "checkpoints"), max_to_keep=1)
     if checkpoints.latest_checkpoint:

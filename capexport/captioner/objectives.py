@@ -1,4 +1,6 @@
-"""What a stage of the best recipe minimises: the words' cross-entropy, or less CIDEr than a photo's other samples."""
+"""What a stage of the best recipe minimises: the cross-entropy of people's words or of teachers' probabilities, or less
+CIDEr than a photo's other samples.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +31,34 @@ def cross_entropy(decoder: Decoder, smoothing: float) -> Callable[[Cross, tf.Ten
         losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)  # (R,)
         weights = tf.gather(allowed, labels)
         return tf.reduce_sum(tf.where(weights > 0, losses, 0.0)) / tf.maximum(tf.reduce_sum(weights), 1.0)
+
+    return loss
+
+
+def taught(decoder: Decoder, share: float) -> Callable[..., tf.Tensor]:
+    """The mean over words (nats) of the cross-entropy with the teachers' probabilities, and a share of people's words.
+
+    The function takes cross, tokens (P, C, T + 1), of which the first `people` captions of each photo are people's, the
+    teachers' probabilities (R, V) and dropout.
+    """
+    allowed = tf.constant((decoder.bias > BANNED).astype(np.float32))  # (V,)
+
+    def loss(
+        cross: Cross, tokens: tf.Tensor, people: tf.Tensor, chances: tf.Tensor, dropout: Dropout | None = None
+    ) -> tf.Tensor:
+        labels = tokens[..., 1:]
+        real = labels != 0
+        logits = decoder.logits(cross, tokens[..., :-1], real, dropout)  # (R, V)
+        by_people = tf.range(tf.shape(labels)[1])[:, tf.newaxis] < people  # (C, 1)
+        by_people = tf.boolean_mask(tf.broadcast_to(by_people, tf.shape(labels)), real)  # (R,)
+        labels = tf.boolean_mask(labels, real)
+        chances *= allowed  # a teacher may say words that this one's captions lack
+        chances = tf.math.divide_no_nan(chances, tf.reduce_sum(chances, axis=-1, keepdims=True))
+        losses = tf.nn.softmax_cross_entropy_with_logits(chances, logits)
+        weights = tf.gather(allowed, labels) * tf.cast(by_people, tf.float32)
+        words = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        words = tf.reduce_sum(tf.where(weights > 0, words, 0.0)) / tf.maximum(tf.reduce_sum(weights), 1.0)
+        return (1.0 - share) * tf.reduce_mean(losses) + share * words
 
     return loss
 

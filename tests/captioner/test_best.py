@@ -114,15 +114,32 @@ def test_the_joint_stage_trains_the_encoder_but_not_its_statistics(encoder, data
     assert not any("moving_" in name for name in changed)
 
 
-def test_a_stage_keeps_its_best_epoch(encoder, data, initial, tmp_path):
-    hot = dataclasses.replace(OPTIONS, joint_epochs=0, word_epochs=3, cider_epochs=2, cider_rate=0.1)  # ruins it
-    captioner = train_best(CONFIG, encoder, *data, tmp_path / "out", hot, initial, lambda _: None)
-    best = {
-        stage: max(e["val_cider"] for e in records(tmp_path / "out") if e["stage"] == stage) for stage in ("cider",)
-    }
-    assert records(tmp_path / "out")[-1]["val_cider"] <= best["cider"]
-    again = capexport.load_captioner(tmp_path / "out")
-    assert all((weights(captioner)[name] == value).all() for name, value in weights(again).items())
+def test_a_stage_keeps_its_best_epoch(encoder, data, initial, tmp_path, monkeypatch):
+    figures, measured = iter([0.3, 0.5, 0.4]), []
+
+    def measure(dev, *_):
+        measured.append(weights(dev._captioner))
+        return 2.0, next(figures)
+
+    monkeypatch.setattr(Dev, "measure", measure)
+    options = dataclasses.replace(OPTIONS, word_epochs=3, cider_epochs=0)
+    captioner = weights(train_best(CONFIG, encoder, *data, tmp_path / "out", options, initial, lambda _: None))
+    again = weights(capexport.load_captioner(tmp_path / "out"))
+    for name, value in measured[1].items():
+        np.testing.assert_array_equal(captioner[name], value, name)
+        np.testing.assert_array_equal(again[name], value, name)
+    assert any((measured[2][name] != value).any() for name, value in again.items())
+
+
+@pytest.mark.parametrize(("stage", "rate"), [("joint", 1e30), ("cider", 3.0)])
+def test_training_that_comes_apart_says_so(stage, rate, encoder, data, initial, tmp_path):
+    chosen = {"word_epochs": 0, "cider_epochs": 0, f"{stage}_epochs": 4, f"{stage}_rate": rate}
+    options = dataclasses.replace(OPTIONS, **chosen)
+    with pytest.raises(
+        OptionError, match=f"came apart in epoch .* of the {stage} stage.*less than .* for --{stage}-rate"
+    ):
+        train_best(CONFIG, encoder, *data, tmp_path / "out", options, initial, lambda _: None)
+    assert not (tmp_path / "out/config.json").exists()
 
 
 @pytest.mark.parametrize("mean_is_better", [True, False])

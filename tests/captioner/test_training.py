@@ -113,13 +113,13 @@ def test_distillation_brings_the_student_near_and_resumes(encoder, data, tmp_pat
     def error(model):
         return float(tf.reduce_mean(tf.square(model(images) - teacher(images))))
 
-    options = DistillationOptions(epochs=24, batch=6, learning_rate=1e-3, momentum=0.5)
+    options = DistillationOptions(epochs=36, batch=6, learning_rate=1e-3, momentum=0.5)
     model = student()
     before = error(model)
     distill(model, teacher, pixels, tmp_path, options)
-    assert error(model) < 0.8 * before  # 0.55 to 0.68 over seeds, where 5e-3 gave up to 0.83
+    assert error(model) < 0.7 * before
     resumed = student()
     distill(resumed, teacher, pixels, tmp_path, options)  # nothing is left to do but the statistics
     np.testing.assert_allclose(resumed(images), model(images), atol=1e-4)
     records = [json.loads(line) for line in (tmp_path / "distillation.jsonl").read_text().splitlines()]
-    assert [record["epoch"] for record in records] == list(range(1, 25))
+    assert [record["epoch"] for record in records] == list(range(1, 37))
