@@ -26,7 +26,7 @@ def main(bundle: Path) -> None:
     figure = new_figure(3.6 * COLUMNS, 4.2 * rows)
     for axis, photo, caption in zip(figure.subplots(rows, COLUMNS).flat, photos, captions, strict=False):
         with Image.open(photo) as image:
-            axis.imshow(image)
+            axis.imshow(image.convert("RGB"))
         axis.set(xticks=[], yticks=[])
         axis.set_title(textwrap.fill(caption.text, WIDTH), loc="left", color=INK, fontsize=10)
         axis.set_xlabel(f"confidence {caption.confidence:.2f}", loc="left", color=PALE_INK, fontsize=9)
