@@ -67,8 +67,9 @@ def captions(caption, pixels, batch):
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("variant", FUSED)
 def test_it_says_what_the_steps_say(variant, batch, tiny_bundles, ending, pixels):
-    # An activation in int8 that is half-way between two levels goes either way, by what float32 loses.
-    near = 2e-3 if variant[:2] in (("onnx", "dynamic-int8"), ("ort", "dynamic-int8")) else 1e-5
+    # An activation in int8 that is half-way between two levels goes either way, by what float32 loses. Sums of float32
+    # in another order lose up to 1.2e-5 of a weight of attention.
+    near = 2e-3 if variant[:2] in (("onnx", "dynamic-int8"), ("ort", "dynamic-int8")) else 2e-5
     lengths = []
     for bundle in (tiny_bundles[variant], ending(variant)):
         captioner = capexport.load(bundle)
