@@ -1,4 +1,4 @@
-"""What int8 inputs and outputs would cost: the cross keys and values and the caches of a bundle rounded between graphs.
+"""What int8 inputs and outputs would cost: what the encoder gives and the caches of a bundle rounded between graphs.
 
     python benchmarks/edges.py BUNDLE REFERENCE --data FLICKR8K [--limit 500]
 
@@ -25,7 +25,7 @@ CALIBRATION, BATCH, HEADROOM, LEVELS = 200, 16, 1.25, 127
 
 
 class Watched:
-    """A backend that remembers the largest value of each channel (H, D) of what goes from graph to graph."""
+    """A backend that remembers the largest value of each channel, (C,) or (H, D), of what goes from graph to graph."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -42,13 +42,13 @@ class Watched:
         return Step(step.logits, step.attention, self._seen(step.cache))
 
     def _seen(self, tensors: Tensors) -> Tensors:
-        for name, values in tensors.items():  # (B, H, N or P, D)
-            self.largest[name] = np.maximum(self.largest.get(name, 0), np.abs(values).max(axis=(0, 2)))
+        for name, values in tensors.items():  # (B, N, C) or (B, H, N or P, D)
+            self.largest[name] = np.maximum(self.largest.get(name, 0), np.abs(values).max(axis=(0, -2)))
         return tensors
 
 
 class Rounded(Watched):
-    """A backend whose graphs hand on whole numbers of steps (H, D), or of one step a tensor, within LEVELS."""
+    """A backend whose graphs hand on whole numbers of a channel's steps, or of one step a tensor, within LEVELS."""
 
     def __init__(self, backend: Backend, steps: dict[str, np.ndarray]) -> None:
         super().__init__(backend)
@@ -58,7 +58,7 @@ class Rounded(Watched):
         return {name: self._rounded(values, self._steps[name]) for name, values in tensors.items()}
 
     def _rounded(self, values, steps):
-        steps = np.broadcast_to(steps, values.shape[1::2])[:, np.newaxis]  # (H, 1, D)
+        steps = np.expand_dims(np.broadcast_to(steps, (*values.shape[1:-2], values.shape[-1])), -2)
         return (np.clip(np.round(values / steps), -LEVELS, LEVELS) * steps).astype(np.float32)
 
 

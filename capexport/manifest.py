@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 from .errors import BundleError
 
-SCHEMA = 2
+SCHEMA = 3
 MANIFEST, VOCABULARY, PARITY = "manifest.json", "vocabulary.txt", "parity.npz"
 CAPTIONER = "captioner"  # the graph that a bundle may have beside its encoder and decoder
+FEATURES = "cross_features"  # what an encoder gives that projects no keys and values: see export.cross_attention
 SIGNATURES = {CAPTIONER: "caption", "encoder": "encode", "decoder": "decode"}  # of graphs that share one file
 MAX_BYTES = 1_000_000
 

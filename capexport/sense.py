@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import BundleError
 from .image import MAX_PIXELS, RESIZERS
-from .manifest import CAPTIONER, Manifest, Shape, Tensor
+from .manifest import CAPTIONER, FEATURES, Manifest, Shape, Tensor
 from .recipes import FORMATS, RECIPES
 from .vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 
@@ -80,7 +80,7 @@ def _expected(manifest: Manifest) -> dict[str, tuple[Expected, Expected]]:
     shape = manifest.shape
     positions = math.prod(shape.feature_map)
     image: Expected = {"image": ("uint8", (None, *manifest.preprocessing.size, 3))}
-    cross = _keys_and_values("cross", shape, positions)
+    cross = _features(manifest, positions) or _keys_and_values("cross", shape, positions)
     given: Expected = {"tokens": ("int32", (None,)), "position": ("int32", ())}
     said: Expected = {
         "logits": ("float32", (None, shape.vocabulary)),
@@ -99,6 +99,14 @@ def _expected(manifest: Manifest) -> dict[str, tuple[Expected, Expected]]:
         ),
         CAPTIONER: (image, caption),
     }
+
+
+def _features(manifest: Manifest, positions: int) -> Expected:
+    """Of the channels that the encoder states, if it gives features."""
+    encoder = manifest.graphs.get("encoder")
+    shapes = [tensor.shape for tensor in encoder.outputs if tensor.name == FEATURES] if encoder else []
+    channels = [shape[-1] for shape in shapes if shape and isinstance(shape[-1], int)]
+    return {FEATURES: ("float32", (None, positions, channels[0]))} if channels else {}
 
 
 def _keys_and_values(kind: str, shape: Shape, positions: int | None) -> Expected:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
-from capexport.bundle import Bundle, write_bundle
+from capexport.bundle import Bundle, read_bundle, write_bundle
 from capexport.image import load_image
 from capexport.recipes import RECIPES
 from capexport.runtime.caption import Caption
@@ -106,32 +109,51 @@ def tiny_source(tiny, tmp_path_factory) -> Path:
 
 
 class Bundles(dict[tuple[str, ...], Bundle]):
-    """A captioner's bundles by format and recipe, each made when it is first asked for, all by one Exporter.
+    """A captioner's bundles by format and recipe, each made when it is first asked for, by whichever process that is.
 
-    After the recipe there may be the word fused.
+    There is no gate: random weights are quantised better or worse, as it happens. After the recipe there may be the
+    word fused.
 
+    root     where all processes of a test run find them
     choices  which precisions their layers got, by graph and step
     """
 
-    def __init__(self, exporter: Exporter, root: Path) -> None:
-        self._exporter = exporter
+    def __init__(self, captioner: Any, photos: list[Path], root: Path) -> None:
+        self._captioner, self._photos = captioner, photos
         self._root = root
+        self._root.mkdir(exist_ok=True)
         self.choices: dict[tuple[str, ...], Choices] = {}
 
     def __missing__(self, variant: tuple[str, ...]) -> Bundle:
-        to, recipe, *fused = variant
-        export = self._exporter.export(to, recipe, fused=fused == ["fused"])
-        self.choices[variant] = export.choices
-        self[variant] = export.write(self._root / "-".join(variant), gate=False)
+        name = "-".join(variant)
+        choices = self._root / f"{name}.choices"
+        with FileLock(self._root / f"{name}.lock"):
+            if not choices.exists():
+                to, recipe, *fused = variant
+                export = self._exporter.export(to, recipe, fused=fused == ["fused"])
+                export.write(self._root / name, gate=False)
+                choices.write_bytes(pickle.dumps(export.choices))
+        self.choices[variant] = pickle.loads(choices.read_bytes())
+        self[variant] = read_bundle(self._root / name)
         return self[variant]
+
+    @cached_property
+    def _exporter(self) -> Exporter:
+        from capexport.export.exporter import Exporter
+
+        return Exporter(self._captioner, self._photos)
 
 
 @pytest.fixture(scope="session")
-def tiny_bundles(tiny, photos, tmp_path_factory) -> Bundles:
-    """Without the gate: random weights are quantised better or worse, as it happens."""
-    from capexport.export.exporter import Exporter
+def shared(tmp_path_factory) -> Path:
+    """A folder for what the processes of a test run make for each other."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
-    return Bundles(Exporter(tiny, photos[:CALIBRATION]), tmp_path_factory.mktemp("tiny"))
+
+@pytest.fixture(scope="session")
+def tiny_bundles(tiny, photos, shared) -> Bundles:
+    return Bundles(tiny, photos[:CALIBRATION], shared / "tiny")
 
 
 @pytest.fixture
@@ -157,10 +179,8 @@ def shipped():
 
 
 @pytest.fixture(scope="session")
-def shipped_bundles(shipped, tmp_path_factory) -> Bundles:
-    from capexport.export.exporter import Exporter
-
-    return Bundles(Exporter(shipped), tmp_path_factory.mktemp("shipped"))
+def shipped_bundles(shipped, shared) -> Bundles:
+    return Bundles(shipped, [], shared / "shipped")
 
 
 @pytest.fixture

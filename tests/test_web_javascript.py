@@ -309,7 +309,7 @@ def test_bundles_that_are_refused(site, tmp_path):
         const {{ "vocabulary.txt": _, ...lacking }} = files;
         const bundles = [
             edited("decoder.onnx", flipped), edited("encoder.onnx", bytes => bytes.subarray(0, 99)), lacking,
-            manifest(text => text.replace('"schema": 2', '"schema": 3')), manifest(text => text.slice(9)),
+            manifest(text => text.replace('"schema": 3', '"schema": 4')), manifest(text => text.slice(9)),
             manifest(text => text.replace('"decoder": ', '"coder": ')),
             manifest(text => text.replace('"format": "onnx"', '"format": "tflite"')),
             manifest(text => text.replace('"bilinear-antialias"', '"nearest"')),
@@ -318,7 +318,7 @@ def test_bundles_that_are_refused(site, tmp_path):
     """
     parts = ["decoder.onnx is damaged", "encoder.onnx is damaged", "lacks the file vocabulary.txt"]
     parts += [
-        "schema version 3",
+        "schema version 4",
         "not JSON",
         "manifest lacks something",
         "not of tflite",

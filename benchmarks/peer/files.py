@@ -28,8 +28,10 @@ from .registry import BUNDLES, Entry
 MAKERS = {  # the functions (captioner, path) that make the other files
     **{f"{part}.onnx": (".plain", "to_onnx") for part in ("whole", "encoder", "decoder")},
     **{f"{part}.tflite": (".plain", "to_tflite") for part in ("whole", "encoder", "decoder")},
-    "features.onnx": (".cross_anew", "export_encoder"),
-    "anew.onnx": (".cross_anew", "export_decoder"),
+    "features.onnx": (".cross", "export_features"),
+    "anew.onnx": (".cross", "export_anew"),
+    "projections.onnx": (".cross", "export_projections"),
+    "attending.onnx": (".cross", "export_attending"),
     "network.npz": (".network", "save_network"),
 }
 

@@ -81,10 +81,19 @@ PEERS = (
     ),
     Entry(
         "onnx-cross-anew",
-        "capexport's graphs in float, but cross keys and values are projected at every step, not once; onnxruntime",
+        "capexport's graphs in float, but features are projected to cross keys and values at every step; onnxruntime",
         "peer.with_onnxruntime",
-        "CrossAnew",
+        "WithCache",
         files=["features.onnx", "anew.onnx"],
+        options={"encoder": "features.onnx", "decoder": "anew.onnx"},
+    ),
+    Entry(
+        "onnx-cross-once",
+        "capexport's graphs in float, but the encoder projects features to cross keys and values, once; onnxruntime",
+        "peer.with_onnxruntime",
+        "WithCache",
+        files=["projections.onnx", "attending.onnx"],
+        options={"encoder": "projections.onnx", "decoder": "attending.onnx"},
     ),
     Entry("pytorch", "written in PyTorch, with a cache", "peer.with_torch", "Torch", files=["network.npz"]),
     Entry(

@@ -38,27 +38,31 @@ class Split(_Opens, without_cache.Split):
     """The encoder and the decoder."""
 
 
-class CrossAnew(SplitPeer):
-    """A step with a cache for self-attention, which projects the photo's features anew (cross_anew.py)."""
+class WithCache(SplitPeer):
+    """An encoder, and a step with a cache for self-attention that takes all that the encoder gives (cross.py)."""
+
+    def __init__(self, encoder: str, decoder: str) -> None:
+        self._files = encoder, decoder
 
     def load(self, folder: Path, threads: int) -> None:
         self._task = Task.read(folder)
-        self._encoder = opened(folder / "features.onnx", threads)
-        self._decoder = opened(folder / "anew.onnx", threads)
+        self._encoder, self._decoder = (opened(folder / name, threads) for name in self._files)
+        self._memory = [one.name for one in self._encoder.get_outputs()]
         shapes = {one.name: one.shape for one in self._decoder.get_inputs() if one.name.startswith("self_")}
         self._empty = {name: np.zeros([1, heads, 0, size], np.float32) for name, (_, heads, _, size) in shapes.items()}
         self._outputs = ["logits", *(name.replace("self_", "next_") for name in shapes)]
 
-    def encode(self, pixels: Pixels) -> NDArray[np.float32]:
-        return self._encoder.run(["features"], {"image": pixels[np.newaxis]})[0]
+    def encode(self, pixels: Pixels) -> dict[str, NDArray[Any]]:
+        given = self._encoder.run(self._memory, {"image": pixels[np.newaxis]})
+        return dict(zip(self._memory, given, strict=True))
 
-    def decode(self, features: NDArray[np.float32]) -> list[int]:
+    def decode(self, features: dict[str, NDArray[Any]]) -> list[int]:
         cache: dict[str, NDArray[Any]] = self._empty
 
         def step(said: list[int]) -> int:
             nonlocal cache
             now = {"tokens": np.array(said[-1:], np.int32), "position": np.array(len(said) - 1, np.int32)}
-            logits, *grown = self._decoder.run(self._outputs, {**now, "features": features, **cache})
+            logits, *grown = self._decoder.run(self._outputs, {**now, **features, **cache})
             cache = dict(zip(cache, grown, strict=True))
             return int(logits[0].argmax())
 

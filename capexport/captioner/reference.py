@@ -1,6 +1,6 @@
 """What a live Keras captioner says of photos, step by step: the truth that exports are held against.
 
-B photos, T tokens, L layers, H heads, n image positions on the diagonal, D key dim, V vocabulary.
+B photos, T tokens, C channels, H heads, n image positions on the diagonal, D key dim, V vocabulary.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def _references(captioner: Any, pixels: np.ndarray, names: Sequence[str]) -> lis
     scores = np.stack([part(captioner, f"decoder_layers.{i}.last_attention_scores") for i in layer_indices(captioner)])
     height, width = features.shape[1:3]
     attention = einops.reduce(scores, "l b heads t (h w) -> b t h w", "mean", h=height, w=width)
-    cross = _cross(captioner, features.numpy())
+    memory = _memory(captioner, features.numpy())
     said = tokens[:, 1:].astype(np.int32)  # (B, T)
     lengths = (said == end).argmax(axis=1) + 1
     return [
         ParityVector(
             pixels=pixels[k],
-            cross=cross[k],
+            memory={name: values[k] for name, values in memory.items()},
             tokens=said[k, :length],
             logits=logits[k, :length],
             log_probabilities=_log_softmax(logits[k, :length])[np.arange(length), said[k, :length]],
@@ -62,14 +62,17 @@ def _references(captioner: Any, pixels: np.ndarray, names: Sequence[str]) -> lis
     ]
 
 
-def _cross(captioner: Any, features: np.ndarray) -> np.ndarray:
-    """The cross keys and values (B, 2L, H, n, D) of features (B, h, w, C), as of ParityVector."""
+def _memory(captioner: Any, features: np.ndarray) -> dict[str, np.ndarray]:
+    """All that an encoder may give of features (B, h, w, C), on the diagonal: them, and what layers make of them."""
     positions = einops.rearrange(features, "b h w c -> b (h w) c")[:, diagonal(features.shape[1:3])]
-    variables, blocks = decoder_variables(captioner), [f"decoder_layers.{i}" for i in layer_indices(captioner)]
-    names = [f"{block}.cross_attention.mha.{kind}" for block in blocks for kind in ("key", "value")]
-    kernels, biases = (np.stack([variables[f"{name}.{array}"] for name in names]) for array in ("kernel", "bias"))
-    projected = einops.einsum(positions, kernels, "b n c, l c heads d -> b l heads n d")
-    return projected + biases[:, :, np.newaxis]
+    variables, found = decoder_variables(captioner), {"cross_features": positions}  # (B, n, C)
+    for i in layer_indices(captioner):
+        for kind in ("key", "value"):
+            name = f"decoder_layers.{i}.cross_attention.mha.{kind}"
+            kernel, bias = (variables[f"{name}.{array}"].numpy() for array in ("kernel", "bias"))
+            projected = einops.einsum(positions, kernel, "b n c, c h d -> b h n d")
+            found[f"cross_{kind}s_{i}"] = projected + bias[:, np.newaxis]  # (B, H, n, D)
+    return found
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

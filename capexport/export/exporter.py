@@ -18,7 +18,7 @@ from ..captioner.reference import references
 from ..captioner.weights import decoder_variables, encoder_variables, fingerprint, output_bias
 from ..errors import MissingExtraError, QualityError
 from ..image import Photo, Pixels, load_image
-from ..manifest import CAPTIONER, PARITY, SCHEMA, VOCABULARY, Check, Manifest, Preprocessing
+from ..manifest import CAPTIONER, PARITY, SCHEMA, VOCABULARY, Check, Graph, Manifest, Preprocessing
 from ..parity.checks import whole_captions, within_bounds
 from ..parity.comparison import compare_all
 from ..parity.vectors import ParityVector, pack
@@ -74,7 +74,8 @@ class Exporter:
         self._preprocessing = _preprocessing(captioner)
         self._vocabulary = Vocabulary.from_words(captioner.tokenizer.get_vocabulary())
         photos = sample_photos()[:PARITY_PHOTOS]
-        self._vectors = list(references(captioner, [self._load(p) for p in photos], [p.name for p in photos]))
+        vectors = references(captioner, [self._load(p) for p in photos], [p.name for p in photos])
+        self._vectors = [dataclasses.replace(one, vocabulary=self._vocabulary.sha256) for one in vectors]
         self._lowerings: dict[tuple[str, str, Precision], Lowering] = {}
         check_split(captioner, self._vocabulary.start, self._vectors)
 
@@ -102,7 +103,7 @@ class Exporter:
         }
         files = {
             VOCABULARY: self._vocabulary.to_text().encode(),
-            PARITY: pack([dataclasses.replace(v, vocabulary=self._vocabulary.sha256) for v in self._vectors]),
+            PARITY: pack([_of_outputs(vector, graphs["encoder"]) for vector in self._vectors]),
             **{name + chosen_format.suffix: model for name, model in models.items()},
             **module.companions(models),
         }
@@ -215,6 +216,11 @@ def format_module(to: str) -> Format:
 def _of_embeddings(precision: Precision) -> Precision:
     """What a decoder's embeddings are kept in where its layers go down to this precision: int8 at the lowest."""
     return precision if precision in (Precision.FLOAT, Precision.HALF) else Precision.STORED
+
+
+def _of_outputs(vector: ParityVector, encoder: Graph) -> ParityVector:
+    """The vector with what this encoder gives, of all that one may give."""
+    return dataclasses.replace(vector, memory={each.name: vector.memory[each.name] for each in encoder.outputs})
 
 
 def _preprocessing(captioner: Any) -> Preprocessing:

@@ -1,7 +1,7 @@
 """The split: the captioner's weights as two functions, an encoder and a single-step decoder with a cache.
 
-Cross-attention's keys and values depend on the image alone, so the encoder computes them once; the decoder keeps
-the keys and values of the words so far (as in Pope et al., 2022, "Efficiently Scaling Transformer Inference").
+What cross-attention needs of the image the encoder computes once, see cross_attention.py; the decoder keeps the keys
+and values of the words so far (as in Pope et al., 2022, "Efficiently Scaling Transformer Inference").
 The 1/sqrt(D) of the attention scores is folded into the query weights, the two biases of the logits into one,
 and the three projections of self-attention into one product.
 
@@ -25,6 +25,8 @@ from ..captioner.weights import decoder_variables, feed_forward, output_bias
 from ..errors import SourceError
 from ..manifest import CAPTIONER, Graph, Tensor
 from ..recipes import Precision
+from .cross_attention import CrossAttention
+from .products import product
 
 MASKED = -1e9
 INT8 = 127  # the largest level
@@ -87,18 +89,17 @@ def symbol(name: str, axis: int) -> str:
 
 
 class EncoderGraph(tf.Module):
-    """image uint8 (B, height, width, 3) -> cross_keys_i, cross_values_i (B, H, N, D) of each layer i."""
+    """image uint8 (B, height, width, 3) -> the memory of cross-attention.
 
-    def __init__(self, captioner: Any) -> None:
+    folded  as of CrossAttention: cross_features (B, N, C), or else cross_keys_i, cross_values_i (B, H, N, D) of layer i
+    """
+
+    def __init__(self, captioner: Any, folded: bool | None = None) -> None:
         super().__init__()
         self._extract = captioner.feature_extractor
         self._shape = measure(captioner)
         weights = {name: variable.numpy() for name, variable in decoder_variables(captioner).items()}
-        self._projections = [
-            (f"cross_{kind}s_{i}", *_projection(weights, f"decoder_layers.{i}.cross_attention.mha.{kind}"))
-            for i in range(self._shape.layers)
-            for kind in ("key", "value")
-        ]
+        self._cross = CrossAttention(weights, self._shape, folded)
 
     @cached_property
     def function(self) -> Any:
@@ -110,31 +111,34 @@ class EncoderGraph(tf.Module):
     @property
     def multiplications(self) -> int:
         """By weights, for one photo."""
-        positions = math.prod(self._shape.feature_map)
-        return multiplications(self._extract) + positions * sum(kernel.size for _, kernel, _ in self._projections)
+        return multiplications(self._extract) + self._cross.photo_multiplications
 
     def _encode(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        shape = self._shape
-        positions = shape.feature_map[0] * shape.feature_map[1]
         features = self._extract(tf.cast(image, tf.float32), training=False)  # (B, h, w, C)
-        features = tf.reshape(features, [-1, features.shape[-1]])  # (B * N, C)
-        outputs = {}
-        for name, kernel, bias in self._projections:
-            projected = _product(features, kernel, bias, name)  # (B * N, H * D)
-            projected = tf.reshape(projected, [-1, positions, shape.heads, shape.key_dim])
-            outputs[name] = tf.transpose(projected, [0, 2, 1, 3])  # (B, H, N, D)
-        return outputs
+        features = tf.reshape(features, [-1, math.prod(self._shape.feature_map), features.shape[-1]])  # (B, N, C)
+        return self._cross.remember(features)
 
 
 class DecoderGraph(tf.Module):
-    """One step: tokens (B,), position and caches -> logits (B, V), grown caches and attention (L, B, H, N)."""
+    """One step: tokens (B,), position, memory and caches -> logits (B, V), grown caches, attention (L, B, H, N).
 
-    def __init__(self, captioner: Any, dialect: Dialect, precision: Precision = Precision.FLOAT) -> None:
+    precision  of the embeddings; the layers are treated in the exported graph
+    folded     as of the encoder
+    """
+
+    def __init__(
+        self,
+        captioner: Any,
+        dialect: Dialect,
+        precision: Precision = Precision.FLOAT,
+        folded: bool | None = None,
+    ) -> None:
         super().__init__()
         self._shape = measure(captioner)
         self._dialect = dialect
-        self._precision = precision  # of the embeddings; the layers are treated in the exported graph
+        self._precision = precision
         self._weights = {name: variable.numpy() for name, variable in decoder_variables(captioner).items()}
+        self._cross = CrossAttention(self._weights, self._shape, folded)
         self._output_bias = self._weights["output_layer.dense.bias"] + output_bias(captioner)
         self._epsilons = _epsilons(captioner)
 
@@ -143,12 +147,11 @@ class DecoderGraph(tf.Module):
         """The graph as a concrete function with the contract's names."""
         shape = self._shape
         past = None if self._dialect.growing_cache else shape.max_length
-        image_positions = shape.feature_map[0] * shape.feature_map[1]
         specs = {"tokens": tf.TensorSpec([None], tf.int32), "position": tf.TensorSpec([], tf.int32)}
-        for source, length in (("cross", image_positions), ("self", past)):
-            for i in range(shape.layers):
-                for kind in ("keys", "values"):
-                    specs[f"{source}_{kind}_{i}"] = tf.TensorSpec([None, shape.heads, length, shape.key_dim])
+        specs |= {name: tf.TensorSpec([None, *lengths]) for name, lengths in self._cross.memory.items()}
+        for i in range(shape.layers):
+            for kind in ("keys", "values"):
+                specs[f"self_{kind}_{i}"] = tf.TensorSpec([None, shape.heads, past, shape.key_dim])
         named = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()]
 
         def step(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -159,9 +162,9 @@ class DecoderGraph(tf.Module):
     @property
     def multiplications(self) -> int:
         """By weights, for one token."""
-        cross = tuple(f"cross_attention.mha.{kind}.kernel" for kind in ("key", "value"))  # the encoder's
         kernels = {name: array.size for name, array in self._weights.items() if name.endswith(".kernel")}
-        return sum(size for name, size in kernels.items() if not name.endswith(cross))
+        others = sum(size for name, size in kernels.items() if ".cross_attention." not in name)
+        return others + self._cross.token_multiplications
 
     def _step(self, given: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         weights = self._weights
@@ -174,11 +177,11 @@ class DecoderGraph(tf.Module):
             attended, keys, values = self._self_attention(x, given, i)
             outputs |= {f"next_keys_{i}": keys, f"next_values_{i}": values}
             x = self._norm(x + attended, f"{name}.self_attention.norm")
-            attended, scores = self._cross_attention(x, given, i)
+            attended, scores = self._cross.attend(x, given, i)
             attention.append(scores)
             x = self._norm(x + attended, f"{name}.cross_attention.norm")
             x = self._norm(x + self._feed_forward(x, i), f"{name}.ff.norm")
-        outputs["logits"] = _product(x, weights["output_layer.dense.kernel"], self._output_bias, "output")  # (B, V)
+        outputs["logits"] = product(x, weights["output_layer.dense.kernel"], self._output_bias, "output")  # (B, V)
         outputs["attention"] = tf.stack(attention)  # (L, B, H, N)
         return outputs
 
@@ -203,8 +206,8 @@ class DecoderGraph(tf.Module):
         parts = [self._query(name), *(_projection(self._weights, f"{name}.{kind}") for kind in ("key", "value"))]
         kernel = np.concatenate([part[0] for part in parts], axis=1)  # (U, 3 * H * D)
         bias = np.concatenate([part[1] for part in parts])
-        product = _product(x, kernel, bias, f"layer_{i}/self_attention/query_key_value")  # (B, 3 * H * D)
-        query, key, value = (self._heads(part) for part in tf.split(product, 3, axis=1))
+        joined = product(x, kernel, bias, f"layer_{i}/self_attention/query_key_value")  # (B, 3 * H * D)
+        query, key, value = (self._heads(part) for part in tf.split(joined, 3, axis=1))
         position = given["position"]
         keys = self._append(given[f"self_keys_{i}"], key, position)
         values = self._append(given[f"self_values_{i}"], value, position)
@@ -214,14 +217,6 @@ class DecoderGraph(tf.Module):
             scores += tf.cast(future, tf.float32) * MASKED
         attended = tf.matmul(tf.nn.softmax(scores), values)  # (B, H, 1, D)
         return self._output(attended, name, f"layer_{i}/self_attention/output"), keys, values
-
-    def _cross_attention(self, x: tf.Tensor, given: dict[str, tf.Tensor], i: int):
-        name = f"decoder_layers.{i}.cross_attention.mha"
-        kernel, bias = self._query(name)
-        query = self._heads(_product(x, kernel, bias, f"layer_{i}/cross_attention/query"))
-        scores = tf.nn.softmax(tf.matmul(query, given[f"cross_keys_{i}"], transpose_b=True))  # (B, H, 1, N)
-        attended = tf.matmul(scores, given[f"cross_values_{i}"])  # (B, H, 1, D)
-        return self._output(attended, name, f"layer_{i}/cross_attention/output"), tf.squeeze(scores, axis=2)
 
     def _query(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         kernel, bias = _projection(self._weights, f"{name}.query")
@@ -234,7 +229,7 @@ class DecoderGraph(tf.Module):
     def _output(self, attended: tf.Tensor, name: str, layer: str) -> tf.Tensor:
         kernel, bias = (self._weights[f"{name}.attention_output.{part}"] for part in ("kernel", "bias"))
         flat = tf.reshape(attended, [-1, self._shape.heads * self._shape.key_dim])
-        return _product(flat, kernel.reshape(-1, kernel.shape[-1]), bias, layer)  # (B, U)
+        return product(flat, kernel.reshape(-1, kernel.shape[-1]), bias, layer)  # (B, U)
 
     def _append(self, cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
         if self._dialect.growing_cache:
@@ -245,7 +240,7 @@ class DecoderGraph(tf.Module):
     def _feed_forward(self, x: tf.Tensor, i: int) -> tf.Tensor:
         for place in ("first", "second"):
             kernel, bias = (self._weights[f"decoder_layers.{i}.ff.{place}.{part}"] for part in ("kernel", "bias"))
-            x = _product(x, kernel, bias, f"layer_{i}/feed_forward/{place}")
+            x = product(x, kernel, bias, f"layer_{i}/feed_forward/{place}")
             x = tf.nn.relu(x) if place == "first" else x
         return x
 
@@ -254,11 +249,6 @@ class DecoderGraph(tf.Module):
         square = tf.pow(centred, 2.0) if self._dialect.pow_square else tf.square(centred)
         deviation = tf.sqrt(tf.reduce_mean(square, axis=-1, keepdims=True) + self._epsilons[name])
         return centred / deviation * self._weights[f"{name}.gamma"] + self._weights[f"{name}.beta"]
-
-
-def _product(x: tf.Tensor, kernel: np.ndarray, bias: np.ndarray, layer: str) -> tf.Tensor:
-    """x (R, in) times kernel (in, out) plus bias (out,), under a name by which the layer is found in the graphs."""
-    return tf.matmul(x, kernel, name=f"{layer}/MatMul") + bias
 
 
 def _projection(weights: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ WORDS = "output"  # the layer whose channels are words: calibration says few of 
 
 
 def encode(run: Runner, photos: Sequence[Pixels]) -> Tensors:
-    """The photos' cross keys and values, each (photos, H, N, D)."""
+    """What the encoder gives of the photos, by name, each (photos, ...)."""
     batches = [run({"image": np.stack(photos[k : k + BATCH])}) for k in range(0, len(photos), BATCH)]
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 

@@ -106,9 +106,9 @@ def _body(decoder: onnx.GraphProto, cross: Sequence[str], vocabulary: Vocabulary
     """One step: the decoder, and the greedy choice of a word from its logits.
 
     Carried from step to step: the token (B,) that was said, which rows (B,) go on, the caches (B, H, P, D), and, as
-    they are, the cross keys and values (B, H, N, D): were those read from outside the loop, onnxruntime would crash on
-    some calibrated encoders, when it moves their roundings towards the end. Gathered: the tokens (B,), their
-    log-probabilities (B,) and the attention (L, B, H, N).
+    they are, the encoder's outputs: were those read from outside the loop, onnxruntime would crash on some calibrated
+    encoders, when it moves their roundings towards the end. Gathered: the tokens (B,), their log-probabilities (B,) and
+    the attention (L, B, H, N).
     """
     inputs = {each.name: each for each in decoder.input}
     outputs = {each.name: each for each in decoder.output}

@@ -69,8 +69,7 @@ def choose(
 
     Errors are those that the step adds to the state before it: what earlier steps lost is no matter here.
     Errors of single layers add up as squares, near enough to choose by: those with the least squared error for their
-    cost come first, and those that fit into the budget are taken. If together they lose more after all, fewer are. If
-    they have less than the step's share of the cost, its looser budget holds.
+    cost come first, and those that fit into the budget are taken. If together they lose more after all, fewer are.
 
     barred  nodes of layers that are not to take the step
     """
@@ -87,20 +86,16 @@ def choose(
             for k, layer in enumerate(layers)
         }
 
-    def within(budget: float) -> Choice:
-        for taken in (*(_fitting(order, alone, budget**2 * TIGHTER**k) for k in range(TRIES)), ()):
-            precisions = after(taken)
-            error = output_error(trial(precisions), truth)
-            if error <= budget:
-                break
-        sensitivities = [
-            Sensitivity(layer, alone.get(k), cost, precisions[layer.node])
-            for k, (layer, cost) in enumerate(zip(layers, costs, strict=True))
-        ]
-        return Choice(wanted, tuple(sensitivities), error, budget)
-
-    choice = within(step.budget)
-    return choice if choice.share >= step.share else within(step.looser)
+    for taken in (*(_fitting(order, alone, step.budget**2 * TIGHTER**k) for k in range(TRIES)), ()):
+        precisions = after(taken)
+        error = output_error(trial(precisions), truth)
+        if error <= step.budget:
+            break
+    sensitivities = [
+        Sensitivity(layer, alone.get(k), cost, precisions[layer.node])
+        for k, (layer, cost) in enumerate(zip(layers, costs, strict=True))
+    ]
+    return Choice(wanted, tuple(sensitivities), error, step.budget)
 
 
 def _fitting(order: Sequence[int], alone: Mapping[int, float], allowance: float) -> Collection[int]:

@@ -104,7 +104,7 @@ def _build_step(
     probability = _log_probability(graph, made["logits"], token, likeliest, len(vocabulary))
     following = graph.apply(OPERATOR.ADD, [given["position"], graph.constant(1, "int32")], state["position"])
     graph.give(
-        given  # the cross keys and values; the others are replaced
+        given  # the encoder's outputs; the others are replaced
         | {"token": token, "position": following}
         | {"tokens": _placed(graph, state, "tokens", token, axis=1)}
         | {"log_probabilities": _placed(graph, state, "log_probabilities", probability, axis=1)}

@@ -1,6 +1,6 @@
 """Parity: a bundle against a Keras captioner, stage by stage: features, logits, captions, attention.
 
-T tokens, V vocabulary, L layers, H heads, N image positions, n of them on the diagonal, D key dim.
+T tokens, V vocabulary, N image positions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Comparison:
     The greedy captions are compared as wholes. Logits and attention are compared at every step of the reference's own
     words (teacher forcing), so that they say the same of a bundle whose words part early.
 
-    features_error    cross keys and values: the root mean square of their errors over that of the reference's own
+    features_error    what the encoder gives: the root mean square of its errors over that of the reference's own
     logits_error      the largest difference of any logit that is not banned
     logits_rms        the root mean square of those differences
     identical         the same tokens, to the last
@@ -120,15 +120,13 @@ def compare(captioner: Captioner, reference: ParityVector) -> Comparison:
     Raises BundleError for graphs whose tensors have not the reference's shapes.
     """
     features = captioner.backend.encode(reference.pixels[np.newaxis])
-    cross = _cross(features, diagonal(reference.attention.shape[1:]))
     logits, attention = _forced(captioner, features, reference)
     reference_attention = reference.attention.reshape(len(reference.tokens), -1)  # (T, N)
-    features_error = _difference("cross keys and values", cross, reference.cross)
     logits_error = _difference("logits", logits, reference.logits)[:, reference.logits[0] > FORBIDDEN]
     attention_error = _difference("attention", attention, reference_attention)
     divergence = _divergence(captioner, reference)
     return Comparison(
-        features_error=_rms(features_error) / (_rms(reference.cross) or 1),
+        features_error=_features_error(features, reference),
         logits_error=float(np.abs(logits_error).max()),
         logits_rms=_rms(logits_error),
         identical=divergence is None,
@@ -145,10 +143,15 @@ def compare_all(captioner: Captioner, references: Sequence[ParityVector]) -> Par
     return Parity(tuple(compare(captioner, reference) for reference in references))
 
 
-def _cross(features: Tensors, positions: range) -> Floats:
-    """One photo's cross keys and values at some positions, in a vector's order: (2L, H, n, D)."""
-    names = [f"cross_{kind}_{i}" for i in range(len(features) // 2) for kind in ("keys", "values")]
-    return np.stack([features[name][0][:, positions].astype(np.float32) for name in names])
+def _features_error(features: Tensors, reference: ParityVector) -> float:
+    positions, errors, truth = diagonal(reference.attention.shape[1:]), [], []
+    for name, ours in features.items():
+        if name not in reference.memory:
+            raise BundleError(f"The bundle's encoder gives {name}, of which the reference says nothing.")
+        theirs = reference.memory[name]
+        errors.append(_difference(name, ours[0][..., positions, :], theirs).ravel())
+        truth.append(theirs.ravel())
+    return _rms(np.concatenate(errors)) / (_rms(np.concatenate(truth)) or 1)
 
 
 def _forced(captioner: Captioner, features: Tensors, reference: ParityVector) -> tuple[Floats, Floats]:

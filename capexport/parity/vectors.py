@@ -24,11 +24,11 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 class ParityVector:
     """One photo's pixels and its greedy caption by Keras.
 
-    T tokens, V vocabulary, L layers, H heads, n image positions (those of `diagonal`), D key dim.
+    T tokens, V vocabulary, n image positions (those of `diagonal`).
     """
 
     pixels: NDArray[np.uint8]  # (height, width, 3)
-    cross: NDArray[np.float32]  # (2L, H, n, D): cross keys and values of layer 0, of layer 1 and so on
+    memory: Mapping[str, NDArray[np.float32]]  # (..., n, channels) by name: what the encoder gives
     tokens: NDArray[np.int32]  # (T,)
     logits: NDArray[np.float32]  # (T, V)
     log_probabilities: NDArray[np.float64]  # (T,) of the tokens
@@ -37,12 +37,12 @@ class ParityVector:
     vocabulary: str = ""  # the hash (sha256, hexadecimal) of the words that the tokens stand for, if it is known
 
 
-KEYS = [field.name for field in dataclasses.fields(ParityVector)]
+KEYS = [field.name for field in dataclasses.fields(ParityVector) if field.name != "memory"]
 LATER = {"vocabulary"}  # what bundles made before it was there lack
 
 
 def diagonal(feature_map: tuple[int, ...]) -> range:
-    """The image positions whose keys and values a vector carries: the diagonal of a feature map (h, w)."""
+    """The image positions whose memory a vector carries: the diagonal of a feature map (h, w)."""
     return range(0, math.prod(feature_map), feature_map[1] + 1)
 
 
@@ -50,6 +50,7 @@ def pack(vectors: list[ParityVector]) -> bytes:
     """The vectors as an .npz file: the k-th photo's arrays are named k.pixels, k.tokens and so on."""
     stream = io.BytesIO()
     arrays = {f"{k}.{key}": getattr(vector, key) for k, vector in enumerate(vectors) for key in KEYS}
+    arrays |= {f"{k}.{name}": values for k, vector in enumerate(vectors) for name, values in vector.memory.items()}
     np.savez_compressed(stream, **arrays)
     return stream.getvalue()
 
@@ -63,7 +64,8 @@ def unpack(data: bytes, manifest: Manifest) -> list[ParityVector]:
     except Exception as error:  # what zipfile, zlib and numpy raise for bytes made to do harm has no common base
         raise BundleError(f"The bundle's parity vectors cannot be read: {error}.") from error
     count = max(1, sum(name.endswith(".tokens") for name in arrays))
-    every = {f"{k}.{key}" for k in range(count) for key in KEYS}
+    keys = [*KEYS, *(tensor.name for tensor in manifest.graphs["encoder"].outputs)]
+    every = {f"{k}.{key}" for k in range(count) for key in keys}
     if not {name for name in every if name.split(".")[1] not in LATER} <= arrays.keys() <= every:
         raise BundleError("The bundle's parity vectors have missing or unknown arrays.")
     return [_vector(arrays, k, manifest) for k in range(count)]
@@ -73,7 +75,7 @@ def _vector(arrays: Mapping[str, NDArray[Any]], k: int, manifest: Manifest) -> P
     shape, steps = manifest.shape, arrays[f"{k}.tokens"].size
     positions = len(diagonal(shape.feature_map))
 
-    def array(key: str, kind: type[Scalar], *lengths: int) -> NDArray[Scalar]:
+    def array(key: str, kind: type[Scalar], *lengths: int | str) -> NDArray[Scalar]:
         found = arrays[f"{k}.{key}"]
         if found.dtype.type is not kind or found.shape != lengths:
             given, wanted = f"{found.dtype.name} {found.shape}", f"{kind.__name__} {lengths}"
@@ -84,7 +86,10 @@ def _vector(arrays: Mapping[str, NDArray[Any]], k: int, manifest: Manifest) -> P
 
     vector = ParityVector(
         pixels=array("pixels", np.uint8, *manifest.preprocessing.size, 3),
-        cross=array("cross", np.float32, 2 * shape.layers, shape.heads, positions, shape.key_dim),
+        memory={
+            tensor.name: array(tensor.name, np.float32, *tensor.shape[1:-2], positions, tensor.shape[-1])
+            for tensor in manifest.graphs["encoder"].outputs
+        },
         tokens=array("tokens", np.int32, steps),
         logits=array("logits", np.float32, steps, shape.vocabulary),
         log_probabilities=array("log_probabilities", np.float64, steps),

@@ -50,7 +50,7 @@ class Backend(Protocol):
     """An engine with a captioner's graphs. Tensors it hands out are opaque to the loop, first axis B."""
 
     def encode(self, images: NDArray[np.uint8]) -> Tensors:
-        """The cross keys and values of images (B, height, width, 3)."""
+        """What each step needs of images (B, height, width, 3): cross_features, or cross keys and values."""
 
     def empty_cache(self, batch: int) -> Tensors:
         """The self keys and values before the first step."""

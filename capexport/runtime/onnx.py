@@ -81,7 +81,7 @@ class OnDevice:
 
 
 def bound(session: Any, outputs: Sequence[str], device: str) -> Runner:
-    """A runner whose cross keys and values and caches, which only go into the next step, never leave the device."""
+    """A runner whose tensors for the next step alone never leave the device."""
 
     def run(inputs: Mapping[str, Any]) -> Tensors:
         binding = session.io_binding()

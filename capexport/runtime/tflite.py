@@ -53,8 +53,7 @@ class Model:
     def _only_graph(self, places: Mapping[str, int], outputs: Sequence[str]) -> Runner:
         """A runner of the graph that a file has alone, with the places of its tensors in the interpreter.
 
-        A caption's cross keys and values are the same at every step: they are handed over once, for to copy them takes
-        a fifth of a step.
+        What a caption needs of its photo is the same at every step, and handed over once, for copying takes time.
         """
         interpreter, names = self._interpreter, list(outputs)
         given: dict[str, NDArray[Any]] = {}

@@ -3,7 +3,7 @@
 import { CaptionError } from "./errors.js";
 import { RESIZERS } from "./image.js";
 
-const SCHEMA = 2;
+const SCHEMA = 3;
 const FORMATS = ["onnx", "ort"];
 const MANIFEST = "manifest.json", VOCABULARY = "vocabulary.txt";
 

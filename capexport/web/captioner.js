@@ -61,7 +61,7 @@ class Captioner {
     return preprocess(photo, size, resize);
   }
 
-  /** The cross keys and values of such pixels, which captionFeatures takes: tensors by name. */
+  /** What the decoder needs of such pixels, which captionFeatures takes: tensors by name. */
   encode(pixels) {
     const [height, width] = this.manifest.preprocessing.size;
     return this.encoder.run({ image: new this.ort.Tensor("uint8", pixels, [1, height, width, 3]) });

@@ -100,7 +100,7 @@ def test_numbers_that_are_none_for_a_manifest(copy, number):
     refused(copy, r"manifest")
 
 
-@pytest.mark.parametrize("text", ['{"a":' * 50_000, '{"schema": 2, "shape": ' + "[" * 50_000])
+@pytest.mark.parametrize("text", ['{"a":' * 50_000, '{"schema": 3, "shape": ' + "[" * 50_000])
 def test_deep_nesting(text):
     with pytest.raises(BundleError, match="not JSON"):
         parse_manifest(text.encode())

@@ -44,6 +44,10 @@ def header(text):
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
+def memory(vector, change):
+    return {"memory": {name: change(values) for name, values in vector.memory.items()}}
+
+
 CHANGES = {
     "another dtype": lambda v: {"logits": v.logits.astype(np.float64)},
     "tokens as numbers with fractions": lambda v: {"tokens": v.tokens.astype(np.float32)},
@@ -55,15 +59,15 @@ CHANGES = {
     "another vocabulary": lambda v: {"logits": v.logits[:, 1:]},
     "fewer steps in one than in another": lambda v: {"attention": v.attention[1:]},
     "another feature map": lambda v: {"attention": v.attention.reshape(len(v.tokens), 1, -1)},
-    "fewer layers": lambda v: {"cross": v.cross[:2]},
-    "more positions": lambda v: {"cross": np.repeat(v.cross, 2, axis=2)},
+    "fewer heads": lambda v: memory(v, lambda values: values[:1]),
+    "more positions": lambda v: memory(v, lambda values: np.repeat(values, 2, axis=1)),
     "tokens in two dimensions": lambda v: {"tokens": v.tokens[np.newaxis]},
     "a token that is no word": lambda v: {"tokens": np.append(v.tokens[:-1] + 30, v.tokens[-1:])},
     "a token below zero": lambda v: {"tokens": np.append(v.tokens[:-1] - 30, v.tokens[-1:])},
     "no end": lambda v: {"tokens": np.full_like(v.tokens, 5)},
     "two ends": lambda v: {"tokens": np.full_like(v.tokens, v.tokens[-1])},
     "not a number": lambda v: {"logits": v.logits * np.float32(np.nan)},
-    "infinite": lambda v: {"cross": v.cross + np.float32(np.inf)},
+    "infinite": lambda v: memory(v, lambda values: values + np.float32(np.inf)),
     "every word banned": lambda v: {"logits": np.full_like(v.logits, -1e9)},
     "no steps": lambda v: {key: getattr(v, key)[:0] for key in ("tokens", "logits", "log_probabilities", "attention")},
     "too many steps": lambda v: {
@@ -78,6 +82,14 @@ def test_vectors_that_do_not_fit(name, first, tiny_bundle):
     data = pack([first, dataclasses.replace(first, **CHANGES[name](first))])
     with pytest.raises(BundleError, match="parity vector 1 has"):
         unpack(data, tiny_bundle.manifest)
+
+
+def test_memory_that_is_missing_or_of_another_form(first, tiny_bundle):
+    names = [*first.memory]
+    for other in (names[:-1], [*names, "cross_features"], [], ["cross_features"]):
+        data = pack([dataclasses.replace(first, memory=dict.fromkeys(other, first.memory[names[0]]))])
+        with pytest.raises(BundleError, match="missing or unknown arrays"):
+            unpack(data, tiny_bundle.manifest)
 
 
 @pytest.mark.parametrize("feature_map", [(7, 7), (0, 0), (2**39, 2**39)])
@@ -97,7 +109,7 @@ def test_vectors_of_another_bundle(feature_map, packed, tiny_bundle):
         zipped({}),
         zipped({"0.tokens.npy": saved(np.zeros(3, np.int32))}),
         zipped({"0.tokens.npy": saved(np.array([print]))}),
-        zipped({f"0.{key}": b"bytes" for key in ("pixels", "cross", "tokens", "logits", "attention", "photo")}),
+        zipped({f"0.{key}": b"bytes" for key in ("pixels", "cross_keys_0", "tokens", "logits", "attention", "photo")}),
         zipped({"0.tokens.npy": header(b"{'descr': '<i4', 'fortran_order': False, 'shape': (999999999999999,)}\n")}),
         zipped({"0.tokens.npy": header(b"[" * 9000)}),
     ],
@@ -138,7 +150,7 @@ def test_the_command_says_it_in_one_sentence(first, tiny_bundle, tmp_path, capsy
 def test_graphs_that_are_not_of_the_manifests_shape(first, tiny_bundle, tmp_path):
     """Vectors and manifest agree with each other, but not with the graphs."""
     shape = dataclasses.replace(tiny_bundle.manifest.shape, key_dim=3)
-    vector = dataclasses.replace(first, cross=first.cross[..., :3].copy())
+    vector = dataclasses.replace(first, **memory(first, lambda values: values[..., :3].copy()))
     manifest = dataclasses.replace(tiny_bundle.manifest, shape=shape)
     with pytest.raises(BundleError, match="cross_keys_0' of another type or shape"):
         write_bundle(tmp_path / "hostile", manifest, {**tiny_bundle.files, "parity.npz": pack([vector])})

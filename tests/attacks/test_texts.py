@@ -84,7 +84,7 @@ def test_graphs(data, to):
 @KEPT
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")))
 def test_manifests(data):
-    for one in (data, b'{"schema": 2, ' + data):
+    for one in (data, b'{"schema": 3, ' + data):
         try:
             parse_manifest(one)
         except BundleError as error:

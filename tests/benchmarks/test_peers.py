@@ -135,7 +135,14 @@ def run_script(*arguments):
 
 def test_the_script(tiny_source, tiny_bundles, tmp_path):
     """Peers that need no other package than capexport's own, on a tiny captioner."""
-    names = ["keras-function", "tf2onnx-whole", "tflite-split", "onnx-cross-anew", "capexport-onnx-fp32"]
+    names = [
+        "keras-function",
+        "tf2onnx-whole",
+        "tflite-split",
+        "onnx-cross-anew",
+        "onnx-cross-once",
+        "capexport-onnx-fp32",
+    ]
     files = {name: tmp_path / f"peers.{name}" for name in ("json", "markdown")}
     outputs = [argument for name, path in files.items() for argument in (f"--{name}", path)]
     bundles = tiny_bundles["onnx", "fp32"].directory.parent

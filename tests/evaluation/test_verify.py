@@ -81,7 +81,7 @@ def changed(bundle, directory, change):
 
 CHANGES = {
     "pixels as when converted": lambda v: {"pixels": v.pixels ^ 2},
-    "relative error of features": lambda v: {"cross": v.cross * np.float32(1.001)},
+    "relative error of features": lambda v: {"memory": {k: m * np.float32(1.001) for k, m in v.memory.items()}},
     "largest error of a logit": lambda v: {"logits": v.logits + np.float32(0.01)},
     "identical captions": lambda v: {"tokens": np.append((v.tokens[:-1] - 4) % 25 + 5, v.tokens[-1:])},
     "largest error of attention": lambda v: {"attention": v.attention + np.float32(0.001)},

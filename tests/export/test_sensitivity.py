@@ -192,13 +192,3 @@ def test_what_is_added_to_all_logits_is_no_matter():
     truth = made_outputs(0)
     assert output_error(changed(truth, logits=lambda values: values + 3), truth) < 1e-6
     assert output_error(changed(truth, attention=lambda values: values * 2), truth) > 0.5
-
-
-@pytest.mark.parametrize(("share", "taken"), [(0.25, {1}), (0.5, {1, 2}), (0.9, {1, 2})])
-def test_where_too_little_takes_the_step_the_budget_is_looser(share, taken):
-    layers = made_layers(4)
-    trial = adding_trial({STATIC: np.array([0.4, 0.1, 0.2, 0.3])}, layers)
-    choice = choose(layers, [1, 1, 1, 1], trial, Step(STATIC, 0.15, share=share, looser=0.25), {})
-    assert {k for k, each in enumerate(choice.sensitivities) if each.precision is STATIC} == taken
-    assert choice.budget == (0.15 if len(taken) == 1 else 0.25)
-    assert choice.error <= choice.budget

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import capexport
-from capexport import load_image
+from capexport import BundleError, load_image
 from capexport.captioner.reference import references
 from capexport.datasets import load_dataset
 from capexport.parity.checks import within_bounds
@@ -115,18 +115,23 @@ def test_errors_are_as_large_as_what_was_changed(tiny_bundle):
     allowed = vector.logits[0] > -1e8
     logits = vector.logits.copy()
     logits[0, allowed.argmax()] += 1
-    other = compare(captioner, dataclasses.replace(vector, cross=vector.cross * np.float32(1.1), logits=logits))
+    memory = {name: values * np.float32(1.1) for name, values in vector.memory.items()}
+    other = compare(captioner, dataclasses.replace(vector, memory=memory, logits=logits))
     assert other.features_error == pytest.approx(0.1 / 1.1, rel=1e-4)
     assert other.logits_error == pytest.approx(1, rel=1e-4)
     assert other.logits_rms == pytest.approx((len(logits) * allowed.sum()) ** -0.5, rel=1e-4)
 
 
 def test_keys_are_not_values(tiny_bundle):
-    """Nor is one layer another: each stands at its place in a vector."""
+    """Nor is one layer another: each stands under its name in a vector."""
     captioner = capexport.load(tiny_bundle)
     vector = unpack(tiny_bundle.files["parity.npz"], tiny_bundle.manifest)[0]
     for order in ([1, 0, 2, 3], [2, 3, 0, 1]):
-        assert compare(captioner, dataclasses.replace(vector, cross=vector.cross[order])).features_error > 0.1
+        values = [*vector.memory.values()]
+        memory = {name: values[k] for name, k in zip(vector.memory, order, strict=True)}
+        assert compare(captioner, dataclasses.replace(vector, memory=memory)).features_error > 0.1
+    with pytest.raises(BundleError, match="the reference says nothing"):
+        compare(captioner, dataclasses.replace(vector, memory={}))
 
 
 def test_sums_over_photos(tiny_bundle):

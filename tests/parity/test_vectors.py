@@ -1,7 +1,5 @@
 """Parity vectors: what is packed comes back."""
 
-import dataclasses
-
 import numpy as np
 
 from capexport.parity.vectors import diagonal, pack, unpack
@@ -12,8 +10,10 @@ def test_there_and_back(tiny_bundle, photos):
     assert [vector.photo for vector in vectors] == [photo.name for photo in photos[:3]]
     again = unpack(pack(vectors), tiny_bundle.manifest)
     for one, other in zip(vectors, again, strict=True):
-        for field in dataclasses.fields(one):
-            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), strict=True)
+        ours, theirs = ({**vars(vector), **vector.memory, "memory": [*vector.memory]} for vector in (one, other))
+        assert ours.keys() == theirs.keys() > {"pixels", "cross_keys_0", "logits"}
+        for name, values in ours.items():
+            np.testing.assert_array_equal(values, theirs[name], strict=isinstance(values, np.ndarray))
 
 
 def test_the_diagonal_meets_every_row_and_column():
