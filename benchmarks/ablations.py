@@ -2,8 +2,9 @@
 
     python benchmarks/ablations.py --data FLICKR8K --encoder-weights FILE --work DIR [--train-photos N]
 
-Every row is a run of the words' stage; the last ones go on with self-critical training from the first. An interrupted
-script goes on where it was, DIR/ROW/training/history.json being each row's log. Writes ablations.json and ablations.md
+Every row is a run of the words' stage; the last ones go on with self-critical training from the first. The second row
+differs from the first in its seed alone, and says how much is chance. An interrupted script goes on where it was,
+DIR/ROW/training/history.json being each row's log. Writes ablations.json and ablations.md
 beside this file: dev's loss and greedy CIDEr after each run's last epoch.
 """
 
@@ -24,8 +25,10 @@ from capexport.datasets import load_dataset
 
 HERE = Path(__file__)
 DROPOUT = 0.2
+AVERAGED = 15  # a run's steps over those that its moving average looks back on, about as in the whole recipe
 WORDS: dict[str, dict[str, Any]] = {
     "all of it": {},
+    "the same, another seed": {"seed": 1},
     "photos as they are only": {"views": 1},
     "no label smoothing": {"label_smoothing": 0.0},
     "no weight decay": {"weight_decay": 0.0},
@@ -51,7 +54,9 @@ def main() -> None:
     parser.add_argument("--cider-epochs", type=int, default=2)
     parser.add_argument("--precision", default="auto", help="as of capexport train")
     parsed = parser.parse_args()
+    photos = len(load_dataset("flickr8k", parsed.data, "train")[: parsed.train_photos])
     plain = BestOptions(word_epochs=parsed.epochs, joint_epochs=0, cider_epochs=0, precision=parsed.precision)
+    plain = dataclasses.replace(plain, average=1 - AVERAGED * plain.photos / (parsed.epochs * photos))
     rows = {}
     for name, change in WORDS.items():
         rows[name] = run(parsed, name, plain, change, None)
@@ -74,7 +79,7 @@ def run(parsed: argparse.Namespace, name: str, options: BestOptions, change: dic
     out = parsed.work / folder(name)
     if not (out / "config.json").exists():
         print(f"--- {name}", flush=True)
-        tf_keras.utils.set_random_seed(0)
+        tf_keras.utils.set_random_seed(change.get("seed", 0))
         encoder = build_backbone(config.backbone, config.image_size, parsed.encoder_weights)
         train, dev = (load_dataset("flickr8k", parsed.data, split) for split in ("train", "dev"))
         train_best(
