@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 from PIL import Image
 
 from capexport.bundle import Bundle, read_bundle, write_bundle
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from capexport.export.explanation import Choices
     from capexport.export.exporter import Exporter
 
+settings.register_profile("capexport", deadline=None)  # no test is a measure of time: machines are shared
+settings.load_profile("capexport")
 # A shell without job control has its background commands ignore Ctrl-C, and so all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

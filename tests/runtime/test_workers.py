@@ -89,7 +89,7 @@ def test_its_threads_end_with_it():
         deadline = time.monotonic() + 20
         while threading.active_count() > before and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert threading.active_count() == before
+        assert threading.active_count() <= before  # of another test's, some may have ended meanwhile
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
