@@ -148,6 +148,7 @@ def captions(bundle: Path, count: int) -> Finding:
     captioner = load(bundle, threads=2)
     todo = calls()
     expected = [call(captioner) for call in todo]
+    begin_workers([captioner], todo[0], number=8)
 
     def work() -> Iterator[int]:
         wrong = 0
@@ -161,13 +162,18 @@ def captions(bundle: Path, count: int) -> Finding:
     return watched(work(), lambda done: done / count, f"{bundle.name}: captions")
 
 
+def begin_workers(captioners: list[Captioner], call: Call, number: int) -> None:
+    """Have a captioner's workers begin, by so many threads that ask: they stay, each with memory of its own."""
+    with ThreadPoolExecutor(number) as others:
+        list(others.map(lambda mine: call(captioners[mine % len(captioners)]), range(20 * number)))
+
+
 def threads(bundles: list[Path], number: int, minutes: float) -> Finding:
     """So many threads, each of which captions with one of the captioners until the time is over."""
     captioners = [load(bundle, threads=1) for bundle in bundles]
     todo = calls()
     expected = [[call(captioner) for call in todo] for captioner in captioners]
-    with ThreadPoolExecutor(number) as others:  # so that a captioner's workers, which stay, have begun
-        list(others.map(lambda mine: todo[0](captioners[mine % len(captioners)]), range(20 * number)))
+    begin_workers(captioners, todo[0], number)
     began = time.monotonic() + 0.5  # see at_rest
     end = began + 60 * minutes
     counts, wrong = [0] * number, [0] * number
