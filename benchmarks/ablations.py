@@ -4,8 +4,8 @@
 
 Every row is a run of the words' stage; the last ones go on with self-critical training from the first. The second row
 differs from the first in its seed alone, and says how much is chance. An interrupted script goes on where it was,
-DIR/ROW/training/history.json being each row's log. Writes ablations.json and ablations.md
-beside this file: dev's loss and greedy CIDEr after each run's last epoch.
+DIR/ROW/training/history.json being each row's log. Writes ablations.json and ablations.md beside this file: dev's loss
+and greedy CIDEr after each run's last epoch.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def _expected(manifest: Manifest) -> dict[str, tuple[Expected, Expected]]:
     shape = manifest.shape
     positions = math.prod(shape.feature_map)
     image: Expected = {"image": ("uint8", (None, *manifest.preprocessing.size, 3))}
-    cross = _features(manifest, positions) or _keys_and_values("cross", shape, positions)
+    cross = expected_memory(manifest)
     given: Expected = {"tokens": ("int32", (None,)), "position": ("int32", ())}
     said: Expected = {
         "logits": ("float32", (None, shape.vocabulary)),
@@ -101,12 +101,17 @@ def _expected(manifest: Manifest) -> dict[str, tuple[Expected, Expected]]:
     }
 
 
-def _features(manifest: Manifest, positions: int) -> Expected:
-    """Of the channels that the encoder states, if it gives features."""
-    encoder = manifest.graphs.get("encoder")
-    shapes = [tensor.shape for tensor in encoder.outputs if tensor.name == FEATURES] if encoder else []
-    channels = [shape[-1] for shape in shapes if shape and isinstance(shape[-1], int)]
-    return {FEATURES: ("float32", (None, positions, channels[0]))} if channels else {}
+def expected_memory(manifest: Manifest) -> Expected:
+    """What goes from the encoder to the decoder: features, of the channels that the encoder states, or keys and values.
+
+    Each is of positions and channels in the end.
+    """
+    encoder, positions = manifest.graphs.get("encoder"), math.prod(manifest.shape.feature_map)
+    stated = [tensor.shape[-1:] for tensor in encoder.outputs if tensor.name == FEATURES] if encoder else []
+    for channels in stated:
+        if channels and isinstance(channels[0], int) and channels[0] > 0:
+            return {FEATURES: ("float32", (None, positions, channels[0]))}
+    return _keys_and_values("cross", manifest.shape, positions)
 
 
 def _keys_and_values(kind: str, shape: Shape, positions: int | None) -> Expected:

@@ -24,7 +24,7 @@ def test_an_even_map_stays_even(shape, size):
     np.testing.assert_allclose(shares(even, size), np.ones((1, *size)))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 99))
 def test_nothing_rings(rows, columns, seed):
     weights = np.random.default_rng(seed).dirichlet(np.full(rows * columns, 0.1)).reshape(1, rows, columns)

@@ -179,7 +179,7 @@ def test_an_unknown_resizer():
         load_image(gradient(), resize="lanczos")
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data())
 def test_any_damage_to_a_photo_is_an_image_error_or_pixels(data):
     kind = data.draw(st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "BMP"]))

@@ -12,6 +12,7 @@ import einops
 import numpy as np
 import tensorflow as tf
 
+from ..manifest import FEATURES
 from ..parity.vectors import ParityVector, diagonal
 from ..vocabulary import END, START
 from .weights import decoder_variables, layer_indices, part
@@ -65,7 +66,7 @@ def _references(captioner: Any, pixels: np.ndarray, names: Sequence[str]) -> lis
 def _memory(captioner: Any, features: np.ndarray) -> dict[str, np.ndarray]:
     """All that an encoder may give of features (B, h, w, C), on the diagonal: them, and what layers make of them."""
     positions = einops.rearrange(features, "b h w c -> b (h w) c")[:, diagonal(features.shape[1:3])]
-    variables, found = decoder_variables(captioner), {"cross_features": positions}  # (B, n, C)
+    variables, found = decoder_variables(captioner), {FEATURES: positions}  # (B, n, C)
     for i in layer_indices(captioner):
         for kind in ("key", "value"):
             name = f"decoder_layers.{i}.cross_attention.mha.{kind}"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import BundleError
 from ..manifest import Manifest
 from ..runtime.rules import FORBIDDEN
+from ..sense import expected_memory
 from ..structure import check_archive
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -64,8 +65,7 @@ def unpack(data: bytes, manifest: Manifest) -> list[ParityVector]:
     except Exception as error:  # what zipfile, zlib and numpy raise for bytes made to do harm has no common base
         raise BundleError(f"The bundle's parity vectors cannot be read: {error}.") from error
     count = max(1, sum(name.endswith(".tokens") for name in arrays))
-    keys = [*KEYS, *(tensor.name for tensor in manifest.graphs["encoder"].outputs)]
-    every = {f"{k}.{key}" for k in range(count) for key in keys}
+    every = {f"{k}.{key}" for k in range(count) for key in (*KEYS, *expected_memory(manifest))}
     if not {name for name in every if name.split(".")[1] not in LATER} <= arrays.keys() <= every:
         raise BundleError("The bundle's parity vectors have missing or unknown arrays.")
     return [_vector(arrays, k, manifest) for k in range(count)]
@@ -75,7 +75,7 @@ def _vector(arrays: Mapping[str, NDArray[Any]], k: int, manifest: Manifest) -> P
     shape, steps = manifest.shape, arrays[f"{k}.tokens"].size
     positions = len(diagonal(shape.feature_map))
 
-    def array(key: str, kind: type[Scalar], *lengths: int | str) -> NDArray[Scalar]:
+    def array(key: str, kind: type[Scalar], *lengths: int | None) -> NDArray[Scalar]:
         found = arrays[f"{k}.{key}"]
         if found.dtype.type is not kind or found.shape != lengths:
             given, wanted = f"{found.dtype.name} {found.shape}", f"{kind.__name__} {lengths}"
@@ -87,8 +87,8 @@ def _vector(arrays: Mapping[str, NDArray[Any]], k: int, manifest: Manifest) -> P
     vector = ParityVector(
         pixels=array("pixels", np.uint8, *manifest.preprocessing.size, 3),
         memory={
-            tensor.name: array(tensor.name, np.float32, *tensor.shape[1:-2], positions, tensor.shape[-1])
-            for tensor in manifest.graphs["encoder"].outputs
+            name: array(name, np.float32, *lengths[1:-2], positions, lengths[-1])
+            for name, (_, lengths) in expected_memory(manifest).items()
         },
         tokens=array("tokens", np.int32, steps),
         logits=array("logits", np.float32, steps, shape.vocabulary),

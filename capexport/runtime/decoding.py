@@ -52,25 +52,21 @@ class Decoding:
         for position in range(self._rules.max_length):
             step = self._backend.step(tokens, position, features, cache)
             choice, log_probabilities = self._choose(step.logits, said)
-            attention = step.attention if choice.parents is None else step.attention[:, choice.parents]
-            came_from = self._came_from(choice.parents)
-            self._record.append(_Said(came_from, choice.tokens, log_probabilities, attention, choice.goes_on))
+            self._record.append(
+                _Said(
+                    came_from=np.flatnonzero(self._record[-1].goes_on)[choice.parents] if position else None,
+                    tokens=choice.tokens,
+                    log_probabilities=log_probabilities,
+                    attention=step.attention[:, choice.parents],
+                    goes_on=choice.goes_on,
+                )
+            )
             yield choice.tokens
-            tokens, cache = choice.tokens, step.cache
-            if choice.parents is not None or not choice.goes_on.all():  # else all stays as it is, at half the cost
-                parents = np.arange(len(tokens)) if choice.parents is None else choice.parents
-                parents, tokens = parents[choice.goes_on], tokens[choice.goes_on]
-                if not len(tokens):
-                    return
-                features, cache, said = take(features, parents), take(cache, parents), said[parents]
-            said = np.concatenate([said, tokens[:, np.newaxis]], axis=1)
-
-    def _came_from(self, parents: Index | None) -> Index | None:
-        """The indices among the choices of the step before; None: the same, or none at the first step."""
-        if not self._record or (parents is None and self._record[-1].goes_on.all()):
-            return None
-        going = np.flatnonzero(self._record[-1].goes_on)
-        return going if parents is None else going[parents]
+            if not choice.goes_on.any():
+                return
+            parents, tokens = choice.parents[choice.goes_on], choice.tokens[choice.goes_on]
+            features, cache = take(features, parents), take(step.cache, parents)
+            said = np.concatenate([said[parents], tokens[:, np.newaxis]], axis=1)
 
     def _choose(self, logits: NDArray[np.float32], said: NDArray[np.int32]) -> tuple[Choice, NDArray[np.float64]]:
         """What is said after the words (R, T), and the log-probabilities (C,) of it."""
@@ -82,8 +78,7 @@ class Decoding:
             return self._search.say(likeliest, position), chosen
         log_probabilities = log_softmax(logits)
         choice = self._search.choose(self._rules.apply(log_probabilities, said), position)
-        parents = np.arange(len(logits)) if choice.parents is None else choice.parents
-        return choice, log_probabilities[parents, choice.tokens]
+        return choice, log_probabilities[choice.parents, choice.tokens]
 
     def caption(self, photo: int) -> Caption:
         """The photo's caption, counted from 0; the other ones, where several were asked for, as its alternatives."""
@@ -95,7 +90,7 @@ class Decoding:
         index, parts = place.choice, []
         for said in reversed(self._record[: place.step + 1]):
             parts.append((int(said.tokens[index]), float(said.log_probabilities[index]), said.attention[:, index]))
-            index = index if said.came_from is None else int(said.came_from[index])
+            index = 0 if said.came_from is None else int(said.came_from[index])
         tokens, log_probabilities, attention = zip(*reversed(parts), strict=True)
         maps = np.stack(attention)  # (T, L, H, N)
         maps = maps.reshape(*maps.shape[:3], *self._feature_map)
@@ -106,7 +101,7 @@ class Decoding:
 class _Said:
     """What one step's choices said; C choices."""
 
-    came_from: Index | None  # (C,) index among the choices of the step before; None: the same, or none at the first
+    came_from: Index | None  # (C,) index among the choices of the step before; None at the first
     tokens: NDArray[np.int32]  # (C,)
     log_probabilities: NDArray[np.float64]  # (C,)
     attention: NDArray[np.float32]  # (L, C, H, N)

@@ -28,12 +28,9 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """What is said next: choice i says token i after all that row parents[i] has said. C choices.
+    """What is said next: choice i says token i after all that row parents[i] has said. C choices."""
 
-    parents  None: one choice for each row, in their order
-    """
-
-    parents: Index | None  # (C,)
+    parents: Index  # (C,)
     tokens: NDArray[np.int32]  # (C,)
     goes_on: NDArray[np.bool_]  # (C,) these become the next step's rows, in this order
 
@@ -82,11 +79,10 @@ class Draw:
     def say(self, tokens: NDArray[np.int32], step: int) -> Choice:
         """Have the rows say these tokens (R,)."""
         goes_on = tokens != self._end
-        if not goes_on.all():
-            for index in np.flatnonzero(~goes_on):
-                self._places[int(self._live[index])] = Place(step, int(index))
-            self._live = self._live[goes_on]
-        return Choice(None, tokens, goes_on)
+        for index in np.flatnonzero(~goes_on):
+            self._places[int(self._live[index])] = Place(step, int(index))
+        self._live = self._live[goes_on]
+        return Choice(np.arange(len(tokens)), tokens, goes_on)
 
     def best(self, photo: int) -> list[Place]:
         return [self._places[k] for k in np.flatnonzero(self.photos == photo).tolist()]

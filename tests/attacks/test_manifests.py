@@ -1,6 +1,7 @@
 """Manifests, vocabularies and odd files of a bundle, correctly signed where that is possible."""
 
 import os
+import shutil
 import socket
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from capexport import BundleError
 from capexport.errors import printable
 from capexport.manifest import parse_manifest
+from capexport.shipped import shipped_bundle
 from capexport.vocabulary import Vocabulary
 from tests.attacks.bundles import edit, refused, sign
 
@@ -86,6 +88,23 @@ def test_a_cache_of_another_shape(copy, shape):
 
     edit(copy, change)
     refused(copy, "another type or shape|more than")
+
+
+@pytest.mark.parametrize(
+    "shape", [["B", 49, 0], ["B", 49, "C"], ["B", 49, -1], ["B", 49], [], ["B", 48, 576], ["B", 49, 575]]
+)
+@pytest.mark.parametrize("side", [("encoder", "outputs"), ("decoder", "inputs")])
+def test_features_of_another_shape(shape, side, tmp_path):
+    """Where an encoder gives features, it says how many channels they have, and nothing else does."""
+    copy = tmp_path / "shipped"
+    shutil.copytree(shipped_bundle("onnx", "dynamic-int8"), copy)
+
+    def change(manifest):
+        [features] = [t for t in manifest["graphs"][side[0]][side[1]] if t["name"] == "cross_features"]
+        features["shape"] = shape
+
+    edit(copy, change)
+    refused(copy, "another type or shape|other inputs|not what belongs there")
 
 
 def test_an_unknown_resizer(copy):

@@ -126,7 +126,7 @@ def test_members_that_are_no_arrays(packed, tiny_bundle):
         unpack(zipped(dict.fromkeys(names, b"bytes")), tiny_bundle.manifest)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), cut=st.booleans())
 def test_any_damage_is_refused_or_harmless(place, byte, cut, first, tiny_bundle):
     data = bytearray(pack([first]))

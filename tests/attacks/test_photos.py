@@ -107,7 +107,7 @@ def test_exif_that_is_huge_or_circular_or_absurd():
     assert load_image(saved(plain, "JPEG", exif=circular)).shape == (224, 224, 3)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from(["JPEG", "PNG", "WEBP", "BMP", "GIF"]),
     place=st.floats(0, 1, exclude_max=True),
@@ -124,7 +124,7 @@ def test_damage_gives_pixels_or_an_image_error(kind, place, junk, cut):
         assert str(error).isprintable()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=300))
 def test_any_bytes(data):
     refused(data)
@@ -161,7 +161,7 @@ def test_a_large_photo_is_no_bomb():
     assert load_image(saved(image, "JPEG", quality=60)).shape == (224, 224, 3)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=300), st.binary(max_size=20))
 def test_any_segments(data, head):
     check(io.BytesIO(head + data))

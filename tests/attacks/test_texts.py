@@ -15,7 +15,7 @@ from tests.web import jpeg
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.text(max_size=3))
 FIELDS = st.sampled_from(list(DecodingOptions.__dataclass_fields__))
-KEPT = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+KEPT = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @KEPT

@@ -103,9 +103,9 @@ def test_what_does_not_hold(name, tiny_bundle, tmp_path, capsys):
 
 def test_a_manifest_that_promises_other_tensors(tiny_bundle, tmp_path):
     graphs = dict(tiny_bundle.manifest.graphs)
-    first, *others = sorted(graphs["decoder"].outputs, key=lambda tensor: not tensor.name.startswith("next_"))
-    graphs["decoder"] = dataclasses.replace(
-        graphs["decoder"], outputs=(dataclasses.replace(first, shape=(*first.shape[:-1], 7)), *others)
+    first, *others = graphs["encoder"].outputs
+    graphs["encoder"] = dataclasses.replace(
+        graphs["encoder"], outputs=(dataclasses.replace(first, shape=(*first.shape[:-1], 7)), *others)
     )
     manifest = dataclasses.replace(tiny_bundle.manifest, graphs=graphs)
     with pytest.raises(BundleError, match=f"{first.name}' of another type or shape"):

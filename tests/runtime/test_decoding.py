@@ -184,7 +184,7 @@ def test_log_softmax():
     np.testing.assert_allclose(log_softmax(logits), expected, rtol=1e-5)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 10**6),
     mode=st.sampled_from(["greedy", "draw", "beam"]),

@@ -79,17 +79,17 @@ def test_workers_that_ask_for_workers_do_not_wait_for_each_other():
 
 
 def test_its_threads_end_with_it():
-    before = threading.active_count()
+    before = {*threading.enumerate()}
     for _ in range(5):
         workers = Workers(3)
         assert len(workers.map(who, range(9), 3)) == 9
         by_threads(workers, who)
-        assert threading.active_count() > before
+        assert {*threading.enumerate()} - before
         del workers
         deadline = time.monotonic() + 20
-        while threading.active_count() > before and time.monotonic() < deadline:
+        while {*threading.enumerate()} - before and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert threading.active_count() <= before  # of another test's, some may have ended meanwhile
+        assert {*threading.enumerate()} <= before
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
