@@ -16,8 +16,10 @@ RUNTIME := onnxruntime-web@$(shell sed -n 's/.*"onnxruntime-web": "\(.*\)".*/\1/
 demo: $(VENV)/.ready-demo
 	@$(BIN)/python -m capexport.cli.demo $(OUT)
 
+# Two processes for two cores: threads of their own would only wait for each other.
 test: $(VENV)/.ready-test lint node_modules/.ready
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
+	    $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

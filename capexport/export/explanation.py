@@ -85,7 +85,7 @@ def _panel(axes: Axes, graph: str, choice: Choice) -> None:
     axes.set_xlabel(f"error of the {graph} if this layer alone is {choice.wanted.name.lower()}", color=INK)
     taken = sum(each.precision is choice.wanted for each, _ in layers)
     axes.set_title(
-        f"{graph}: {taken} of {len(layers)} layers that were tried took the step to {choice.wanted.name.lower()}; "
+        f"{graph}: {taken} of {len(layers)} layers are {choice.wanted.name.lower()}, {choice.share:.0%} of its cost; "
         f"together {choice.error:.2g} of {choice.budget:g} (dotted)",
         color=INK,
         size=10,

@@ -25,6 +25,7 @@ LEAST = 0.03  # the smallest scale of a channel beside the largest; a channel th
 SHARED = 0.75  # the exponent of a source's scales where the weights are rounded along with it
 UNEVEN = 0.2  # a result whose channels would be rounded with no less than this share of the noise is not divided
 HEADROOM = 1.25  # for values beyond those that were seen
+KNOWN = 4  # models whose layers are kept: a captioner's graphs, tried in one precision after the other
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Format(Protocol):
     def export(self, module: tf.Module) -> bytes:
         """A module's `function` (concrete, with named inputs and a dict of outputs), layers' names kept."""
 
-    def layers(self, model: bytes) -> list[Layer]:
+    def layers(self, model: bytes) -> Sequence[Layer]:
         """In the order in which they are computed."""
 
     def observe(self, model: bytes, outputs: Sequence[str], use: Callable[[Runner], object]) -> Observation:

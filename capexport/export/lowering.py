@@ -107,8 +107,8 @@ class Lowering:
         barred = [layer.node for layer in self._layers if layer.name == WORDS and step.precision is Precision.STATIC]
         return choose(self._layers, costs, self._trial, step, before, barred)
 
-    @cached_property
-    def _layers(self) -> list[Layer]:
+    @property
+    def _layers(self) -> Sequence[Layer]:
         return self._format.layers(self._model)
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,23 @@ from ..recipes import Precision
 from ..runtime.backend import Runner, Tensors
 from ..runtime.onnx import Model
 from .compensation import LEVELS
-from .layers import Layer, Observation, Observer, Precisions, Rounding, layer_name, least_scales
+from .layers import KNOWN, Layer, Observation, Observer, Precisions, Rounding, layer_name, least_scales
 
 CONTRIB = "com.microsoft"  # the domain of onnxruntime's own operators
 BLOCK = 128  # of MatMulNBits; error and speed hardly depend on it, small blocks are larger files
 ACTIVATIONS = ("Relu", "Clip")  # engines compute them along with the convolution before them
 
 
-def layers(model: bytes) -> list[Layer]:
+@lru_cache(KNOWN)
+def layers(model: bytes) -> Sequence[Layer]:
     """The model's convolutions and products by constant weights, in the order in which they are computed."""
     graph = onnx.load_from_string(model).graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    return [
+    return tuple(
         _layer(graph, node, list(weights[node.input[1]].dims))
         for node in graph.node
         if node.op_type in ("Conv", "MatMul") and node.input[1] in weights
-    ]
+    )
 
 
 def observe(model: bytes, outputs: Sequence[str], use: Callable[[Runner], object]) -> Observation:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from ..quiet import silenced_stderr
 from ..recipes import INT8, Precision
 from ..runtime.backend import Runner, Tensors
 from .graphs import TFLITE as DIALECT
-from .layers import Layer, Observation, Observer, Precisions, layer_name
+from .layers import KNOWN, Layer, Observation, Observer, Precisions, layer_name
 from .layers import as_it_is as write
 from .layers import no_companions as companions
 from .tflite_finish import finish
@@ -49,10 +50,11 @@ def export(module: tf.Module) -> bytes:
         return bytes(converter.convert())
 
 
-def layers(model: bytes) -> list[Layer]:
+@lru_cache(KNOWN)
+def layers(model: bytes) -> Sequence[Layer]:
     """The model's convolutions and products by constant weights, in the order in which they are computed."""
-    graph = flatbuffer_utils.read_model_from_bytearray(bytearray(model)).subgraphs[0]
-    return [_layer(graph.tensors, operator, kind) for operator, kind in _operators(model)]
+    content = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    return tuple(_layer(content.subgraphs[0].tensors, operator, kind) for operator, kind in _operators(content))
 
 
 def observe(model: bytes, outputs: Sequence[str], use: Callable[[Runner], object]) -> Observation:
@@ -115,9 +117,8 @@ def _configure(quant: Any, nodes: str, operation: qtyping.TFLOperationName, prec
         quant.add_static_config(nodes, operation, activation_num_bits=8, weight_num_bits=8)
 
 
-def _operators(model: bytes) -> Iterator[tuple[Any, str]]:
+def _operators(content: Any) -> Iterator[tuple[Any, str]]:
     """The operators with constant weights, and their kind."""
-    content = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
     names = {f"{operation.value}": kind for operation, kind in KINDS.items()}
     for operator in content.subgraphs[0].operators:
         name = flatbuffer_utils.opcode_to_name(content, operator.opcodeIndex)

@@ -171,8 +171,8 @@ def test_what_is_refused(encoder, data, initial, tmp_path):
 
 
 def test_training_for_cider_raises_it(lively_encoder, data, initial, tmp_path):
-    """The means of several epochs are held against each other, for a few photos' samples vary."""
-    options = dataclasses.replace(OPTIONS, cider_epochs=16)
+    """Of many samples, for the mean of a few says little."""
+    options = dataclasses.replace(OPTIONS, cider_epochs=8, cider_rate=1e-3, samples=32)
     train_best(CONFIG, tf_clone(lively_encoder), *data, tmp_path / "out", options, initial, lambda _: None)
     cider = [-epoch["loss"] for epoch in records(tmp_path / "out")[10:]]
-    assert np.mean(cider[-5:]) > np.mean(cider[:5]), cider
+    assert min(cider[-3:]) > cider[0], cider

@@ -217,16 +217,17 @@ def test_data_that_is_refused(capsys, tmp_path):
 
 @pytest.fixture
 def strict(monkeypatch):
-    """Bounds that no int8 keeps."""
-    bounds = dataclasses.replace(RECIPES["int8"].bounds, logits_error=1e-9)
-    monkeypatch.setitem(RECIPES, "int8", dataclasses.replace(RECIPES["int8"], bounds=bounds))
+    """Bounds that nothing keeps but float."""
+    for name in ("int8", "fp16"):
+        bounds = dataclasses.replace(RECIPES[name].bounds, logits_error=1e-9)
+        monkeypatch.setitem(RECIPES, name, dataclasses.replace(RECIPES[name], bounds=bounds))
 
 
 @pytest.mark.usefixtures("strict")
 def test_the_gate_refuses_with_the_figures_and_explain_tells_of_every_layer(capsys, tiny_source, photos, tmp_path):
     out, figure = tmp_path / "out", tmp_path / "out-layers.png"
-    arguments = ["convert", tiny_source, "--recipe", "int8", "--out", out, "--calibration", photos[0].parent]
-    code, said, err = run(capsys, *arguments, "--explain")
+    arguments = ["convert", tiny_source, "--explain", "--out", out, "--calibration", photos[0].parent, "--recipe"]
+    code, said, err = run(capsys, *arguments, "int8")
     assert (code, err.count("\n")) == (2, 1)
     assert "costs this captioner too much" in err
     assert "largest error of a logit" in err
@@ -235,10 +236,10 @@ def test_the_gate_refuses_with_the_figures_and_explain_tells_of_every_layer(caps
     lines = [line.split() for line in said.splitlines()]
     assert sum(line[-1:] in (["static"], ["stored"], ["half"], ["float"], ["dynamic"]) for line in lines) == 56 + 13
     assert [line[0] for line in lines if line[-1:] == ["now"]] == ["encoder", "decoder"]
-    refused(capsys, "exists already", *arguments, "--explain")
+    refused(capsys, "exists already", *arguments, "int8")
     figure.unlink()
-    code, said, err = run(capsys, *arguments, "--explain", "--no-gate", "--json")
-    assert (code, json.loads(said)["recipe"], figure.exists()) == (0, "int8", True)
+    code, said, err = run(capsys, *arguments, "fp16", "--no-gate", "--json")
+    assert (code, json.loads(said)["recipe"], figure.exists()) == (0, "fp16", True)
     assert "layer_0/self_attention/query_key_value" in err
     checks = {check["name"]: check["holds"] for check in json.loads((out / "manifest.json").read_text())["gate"]}
     assert not checks["largest error of a logit"]
