@@ -19,7 +19,7 @@ demo: $(VENV)/.ready-demo
 # Two processes for two cores: threads of their own would only wait for each other.
 test: $(VENV)/.ready-test lint node_modules/.ready
 	OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
-	    $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	    $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
