@@ -53,7 +53,8 @@ def new_directory(target: Path, mark: str, force: bool = False) -> Iterator[Path
 def new_file(target: Path, force: bool = True, tidy: bool = False) -> Iterator[Path]:
     """Write to the yielded path; it becomes `target` at the end, or vanishes if anything is raised.
 
-    tidy  remove what killed runs left of the same target; whoever writes many files calls clear_partials once instead
+    tidy  make its folder, and remove what killed runs left of the same target; whoever writes many files there does so
+          once instead
     """
     check_absent(target, force)
     partial = _beside(target, "part")
@@ -66,6 +67,7 @@ def new_file(target: Path, force: bool = True, tidy: bool = False) -> Iterator[P
     _ours.add(partial)
     try:
         if tidy:
+            target.parent.mkdir(parents=True, exist_ok=True)
             clear_partials(target.parent, target.name)
         yield partial
         os.replace(partial, target)

@@ -15,6 +15,12 @@ def test_a_directory_appears_at_the_end(tmp_path):
     assert (tmp_path / "deep/out/m").read_text() == "x"
 
 
+def test_a_files_folder_is_made(tmp_path):
+    with new_file(tmp_path / "deep/file", tidy=True) as partial:
+        partial.write_text("x")
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
 def test_nothing_is_left_after_an_error(tmp_path, error):
     with pytest.raises((ValueError, KeyboardInterrupt, OutputError)), new_directory(tmp_path / "out", "m") as partial:
