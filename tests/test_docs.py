@@ -32,6 +32,7 @@ def test_the_table_of_options_is_the_table():
         ("peers", "README.md"),
         ("length", "README.md"),
         ("webassembly", "capexport/web/README.md"),
+        ("ablations", "capexport/captioner/README.md"),
     ],
 )
 def test_tables_are_those_that_were_measured(name, page):

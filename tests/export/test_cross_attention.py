@@ -24,6 +24,7 @@ def bundles(lively_encoder, photos, shared):
     from capexport.captioner.config import CaptionerConfig
     from capexport.captioner.model import build_captioner
     from capexport.captioner.storage import build_weights
+    from capexport.captioner.weights import decoder_variables
 
     tf.keras.utils.set_random_seed(7)
     words = {"max_length": 9, "vocabulary_size": len(TINY_WORDS)}
@@ -32,8 +33,8 @@ def bundles(lively_encoder, photos, shared):
     captioner.output_layer.adapt([np.arange(2, len(TINY_WORDS))])
     build_weights(captioner)
     rng = np.random.default_rng(1)
-    for variable in captioner.variables:
-        if "bias" in variable.name:  # Keras' are 0, and would hide a bias that is forgotten
+    for name, variable in decoder_variables(captioner).items():  # the encoder is others', too
+        if name.endswith("bias"):  # Keras' are 0, and would hide a bias that is forgotten
             variable.assign_add(rng.normal(0, 0.1, variable.shape))
     return Bundles(captioner, photos[:CALIBRATION], shared / "folded")
 
