@@ -8,7 +8,6 @@ import re
 import sys
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -190,6 +189,6 @@ def test_nothing_is_replaced_unasked_and_no_half_is_left(tmp_path):
         write_attention_page(GREY, caption, path)
     assert path.read_text() == "mine"
     with pytest.raises(OutputError, match="cannot be written"):
-        write_attention_page(GREY, caption, Path(tmp_path, "no folder", "page.html"))
+        write_attention_page(GREY, caption, path / "below a file" / "page.html")
     write_attention_page(GREY, caption, path, force=True)
     assert list(tmp_path.iterdir()) == [path]

@@ -166,8 +166,6 @@ def test_it_fails_cleanly(tmp_path, monkeypatch):
         draw_attention(GREY, caption, path, head=-1)
     with pytest.raises(ImageError, match="no photo"):
         draw_attention(tmp_path / "none.jpg", caption, path)
-    with pytest.raises(OutputError, match="cannot be written"):
-        draw_attention(GREY, caption, tmp_path / "no folder" / "attention.png")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "matplotlib.figure", None)
         with pytest.raises(MissingExtraError, match="plot"):
@@ -180,6 +178,8 @@ def test_nothing_is_replaced_unasked(tmp_path):
     path.write_bytes(b"mine")
     with pytest.raises(OutputError, match="exists already"):
         draw_attention(GREY, made_caption(["a"]), path)
+    with pytest.raises(OutputError, match="cannot be written"):
+        draw_attention(GREY, made_caption(["a"]), path / "below a file" / "attention.png")
     assert path.read_bytes() == b"mine"
     draw_attention(GREY, made_caption(["a"]), path, force=True)
     assert Image.open(path).mode == "RGB"
