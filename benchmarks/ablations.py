@@ -1,4 +1,4 @@
-"""What each ingredient of `capexport train --recipe best` is worth: short runs with one of them left out.
+"""What each ingredient of `capexport train --recipe best` is worth: short runs without it, or with it.
 
     python benchmarks/ablations.py --data FLICKR8K --encoder-weights FILE --work DIR [--train-photos N]
 
@@ -36,6 +36,8 @@ WORDS: dict[str, dict[str, Any]] = {
     "no moving average": {"average": 0.0},
     "the tutorial's dropout": {"dropout_rate": 0.5},
     "no dropout": {"dropout_rate": 0.0},
+    "tied embeddings": {"tied_embeddings": True},
+    "tied embeddings, another seed": {"tied_embeddings": True, "seed": 1},
 }
 CIDER: dict[str, dict[str, Any]] = {
     "then CIDEr": {},
@@ -74,8 +76,9 @@ def main() -> None:
 
 def run(parsed: argparse.Namespace, name: str, options: BestOptions, change: dict[str, Any], initial: Path | None):
     """The last epoch of one row's run, which is made if it is not there."""
-    change = dict(change)
-    config = CaptionerConfig(dropout_rate=change.pop("dropout_rate", DROPOUT))
+    of_config = {field.name for field in dataclasses.fields(CaptionerConfig)}
+    config = CaptionerConfig(**{"dropout_rate": DROPOUT} | {k: v for k, v in change.items() if k in of_config})
+    change = {key: value for key, value in change.items() if key not in of_config}
     out = parsed.work / folder(name)
     if not (out / "config.json").exists():
         print(f"--- {name}", flush=True)

@@ -85,7 +85,14 @@ def lively_encoder(photos):
 
 @pytest.fixture(scope="session")
 def tiny(lively_encoder):
-    """A captioner small enough to convert in seconds: 64 pixels, 2 layers, 2 heads, 16 units, 30 words."""
+    return tiny_captioner(lively_encoder)
+
+
+def tiny_captioner(encoder: Any, **changes: Any) -> Any:
+    """A captioner small enough to convert in seconds: 64 pixels, 2 layers, 2 heads, 16 units, 30 words.
+
+    changes  in its config
+    """
     import tensorflow as tf
 
     from capexport.captioner.config import CaptionerConfig
@@ -93,12 +100,26 @@ def tiny(lively_encoder):
     from capexport.captioner.storage import build_weights
 
     tf.keras.utils.set_random_seed(7)
-    config = CaptionerConfig(image_size=(64, 64), units=16, max_length=9, vocabulary_size=len(TINY_WORDS))
-    captioner = build_captioner(config, TINY_WORDS, lively_encoder)
+    sizes = {"image_size": (64, 64), "units": 16, "max_length": 9, "vocabulary_size": len(TINY_WORDS)}
+    captioner = build_captioner(CaptionerConfig(**sizes | changes), TINY_WORDS, encoder)
     rng = np.random.default_rng(7)
     labels = rng.choice(len(TINY_WORDS), size=(500, 8), p=rng.dirichlet(np.ones(len(TINY_WORDS))))
     captioner.output_layer.adapt([np.concatenate([labels, np.full((500, 1), TINY_WORDS.index("[END]"))], axis=1)])
     build_weights(captioner)
+    return captioner
+
+
+@pytest.fixture(scope="session")
+def tied(lively_encoder):
+    """A tiny captioner whose words' vectors are the weights of their logits, too, and whose norms scale and shift."""
+    import tensorflow as tf
+
+    captioner = tiny_captioner(lively_encoder, tied_embeddings=True)
+    captioner.seq_embedding.token_embedding.embeddings.assign(tf.random.stateless_normal((len(TINY_WORDS), 16), (7, 7)))
+    captioner.output_layer.dense.bias.assign(tf.random.stateless_normal((len(TINY_WORDS),), (8, 8)))
+    for layer in captioner.decoder_layers:
+        layer.ff.layernorm.gamma.assign(tf.random.stateless_uniform((16,), (9, 9), 0.5, 1.5))
+        layer.ff.layernorm.beta.assign(tf.random.stateless_normal((16,), (9, 9)))
     return captioner
 
 

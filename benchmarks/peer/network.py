@@ -83,10 +83,10 @@ def _convolutions(extractor: Any) -> Arrays:
 
 def _decoder(captioner: Any) -> Arrays:
     from capexport.captioner.measures import measure
-    from capexport.captioner.weights import decoder_variables, output_bias
+    from capexport.captioner.weights import decoder_arrays, output_bias
 
     shape = measure(captioner)
-    given = {name: variable.numpy() for name, variable in decoder_variables(captioner).items()}
+    given = decoder_arrays(captioner)
 
     def projection(name: str, kinds: tuple[str, ...]) -> Arrays:
         kernels, biases = [], []

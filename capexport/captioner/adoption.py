@@ -13,7 +13,7 @@ from .backbone import recognise_backbone
 from .config import CaptionerConfig
 from .measures import image_size, measure
 from .model import Captioner, build_captioner, build_weights
-from .weights import decoder_variables, output_bias, part
+from .weights import decoder_variables, output_bias, part, tied
 
 
 def adopt(captioner: Any) -> Captioner:
@@ -36,6 +36,7 @@ def adopt(captioner: Any) -> Captioner:
         max_length=shape.max_length,
         vocabulary_size=shape.vocabulary,
         dropout_rate=_dropout_rate(captioner),
+        tied_embeddings=tied(captioner),
     )
     adopted = build_captioner(config, vocabulary.words, encoder)
     adopted.output_layer.bias = output_bias(captioner)

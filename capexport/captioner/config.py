@@ -31,12 +31,15 @@ class CaptionerConfig:
     max_length: int = 50
     vocabulary_size: int = 5000
     dropout_rate: float = 0.5
+    tied_embeddings: bool = False  # the words' vectors are the weights of their logits, too
 
     def __post_init__(self) -> None:
         key_dim = self.units if self.key_dim is None else self.key_dim
         sizes = (self.num_layers, self.num_heads, key_dim, self.units, self.max_length, self.vocabulary_size)
         if any(type(size) is not int or not 1 <= size <= MOST for size in (*self.image_size, *sizes)):
             raise SourceError(f"A captioner's sizes must be whole numbers above zero, up to {MOST}: {str(self)[:500]}.")
+        if not isinstance(self.tied_embeddings, bool):
+            raise SourceError(f"A captioner's tied_embeddings is true or false, not {self.tied_embeddings!r:.80}.")
         if not isinstance(self.backbone, str):
             raise SourceError(f"A captioner's backbone must be a name, not {self.backbone!r:.80}.")
         if self.resize not in RESIZERS:

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from ..vocabulary import END, START
 from .measures import measure
-from .weights import decoder_variables, layer_indices, output_bias
+from .weights import OUTPUT_KERNEL, TOKENS, decoder_variables, layer_indices, output_bias
 
 MASKED = -1e9
 BANNED = -1e8  # a logit's bias below this bans the token
@@ -212,8 +212,9 @@ class Decoder:
         return (x - mean) * tf.math.rsqrt(variance + self._epsilons[block]) * gamma + beta
 
     def _logits(self, x: tf.Tensor) -> tf.Tensor:
-        kernel, bias = (self.variables[f"output_layer.dense.{part}"] for part in ("kernel", "bias"))
-        return self._product(x, kernel) + (bias + self.bias)
+        own = self.variables.get(OUTPUT_KERNEL)
+        kernel = tf.transpose(self.variables[TOKENS]) if own is None else own  # (U, V)
+        return self._product(x, kernel) + (self.variables["output_layer.dense.bias"] + self.bias)
 
     def _product(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.matmul(tf.cast(x, self._dtype), tf.cast(kernel, self._dtype)), tf.float32)

@@ -102,6 +102,24 @@ class DecoderLayer(tf_keras.layers.Layer):
         return self.ff(out_seq)
 
 
+class TiedDense(tf_keras.layers.Layer):
+    """Logits by the vectors that embed the words, (B, T, D) -> (B, T, V), and a bias that is learnt.
+
+    (Press and Wolf, 2017, "Using the Output Embedding to Improve Language Models")
+    """
+
+    def __init__(self, embedding: tf_keras.layers.Embedding) -> None:
+        super().__init__()
+        self._table = lambda: embedding.embeddings  # (V, D); as an attribute it would be a weight of both layers
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.bias = self.add_weight("bias", [self._table().shape[0]], initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(x, self._table(), transpose_b=True) + self.bias
+
+
 class TokenOutput(tf_keras.layers.Layer):
     """Logits of the next token: (B, T, D) -> (B, T, V), with a bias per token that bans some of them."""
 

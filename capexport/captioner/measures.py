@@ -7,13 +7,12 @@ from typing import Any
 
 from ..errors import SourceError
 from ..manifest import Shape
-from .weights import decoder_variables, output_bias, part
+from .weights import OUTPUT_KERNEL, TOKENS, decoder_arrays, output_bias, part
 
 
 def measure(captioner: Any) -> Shape:
     """The captioner's measures; raises SourceError if it is not the tutorial's model, or not ready to be used."""
-    variables = decoder_variables(captioner)
-    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    shapes = {name: array.shape for name, array in decoder_arrays(captioner).items()}
     feature_map = _fixed_shape(captioner, "output_shape")
     units, heads, key_dim = _sizes(shapes, "decoder_layers.0.self_attention.mha.query.kernel", 3)
     shape = Shape(
@@ -21,7 +20,7 @@ def measure(captioner: Any) -> Shape:
         heads=heads,
         key_dim=key_dim,
         units=units,
-        vocabulary=_sizes(shapes, "seq_embedding.token_embedding.embeddings", 2)[0],
+        vocabulary=_sizes(shapes, TOKENS, 2)[0],
         max_length=_sizes(shapes, "seq_embedding.pos_embedding.embeddings", 2)[0],
         feature_map=feature_map[:2],
     )
@@ -80,9 +79,9 @@ def _expected_shapes(shape: Shape, channels: int, shapes: dict[str, tuple[int, .
     """The shape of every variable of the decoder; the width of a feed-forward block is its own affair."""
     units, heads = shape.units, (shape.heads, shape.key_dim)
     expected: dict[str, tuple[int, ...]] = {
-        "seq_embedding.token_embedding.embeddings": (shape.vocabulary, units),
+        TOKENS: (shape.vocabulary, units),
         "seq_embedding.pos_embedding.embeddings": (shape.max_length, units),
-        "output_layer.dense.kernel": (units, shape.vocabulary),
+        OUTPUT_KERNEL: (units, shape.vocabulary),
         "output_layer.dense.bias": (shape.vocabulary,),
     }
     for i in range(shape.layers):

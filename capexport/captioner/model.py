@@ -11,7 +11,7 @@ import tf_keras
 from ..errors import SourceError
 from ..vocabulary import END, START
 from .config import CaptionerConfig
-from .layers import DecoderLayer, SeqEmbedding, TokenOutput
+from .layers import DecoderLayer, SeqEmbedding, TiedDense, TokenOutput
 from .tokenizer import build_tokenizer
 
 
@@ -98,6 +98,8 @@ def build_captioner(config: CaptionerConfig, vocabulary: Sequence[str], encoder:
         dropout_rate=config.dropout_rate,
         key_dim=config.key_dim,
     )
+    if config.tied_embeddings:
+        captioner.output_layer.dense = TiedDense(captioner.seq_embedding.token_embedding)
     captioner.config = config
     return captioner
 

@@ -12,6 +12,7 @@ import tf_keras
 
 from ..errors import SourceError
 
+TOKENS, OUTPUT_KERNEL = "seq_embedding.token_embedding.embeddings", "output_layer.dense.kernel"
 OUTPUT_BIAS = "output_layer.bias"  # a plain array in the tutorial, not a variable
 
 
@@ -53,6 +54,17 @@ def decoder_variables(captioner: Any) -> dict[str, tf.Variable]:
         collect(f"{name}.norm", part(captioner, f"{name}.layernorm"))
     collect("output_layer.dense", part(captioner, "output_layer.dense"))
     return named
+
+
+def decoder_arrays(captioner: Any) -> dict[str, np.ndarray]:
+    """The decoder's weights under the same names, those of the logits also where embeddings are tied."""
+    arrays = {name: variable.numpy() for name, variable in decoder_variables(captioner).items()}
+    return {OUTPUT_KERNEL: arrays[TOKENS].T, **arrays}
+
+
+def tied(captioner: Any) -> bool:
+    """Whether the words' vectors are the weights of their logits, too."""
+    return OUTPUT_KERNEL not in decoder_variables(captioner)
 
 
 def layer_indices(captioner: Any) -> range:

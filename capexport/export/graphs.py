@@ -21,7 +21,7 @@ import tf_keras
 from tensorflow.compiler.tf2xla.python import xla
 
 from ..captioner.measures import measure, multiplications
-from ..captioner.weights import decoder_variables, feed_forward, output_bias
+from ..captioner.weights import OUTPUT_KERNEL, TOKENS, decoder_arrays, feed_forward, output_bias, tied
 from ..errors import SourceError
 from ..manifest import CAPTIONER, Graph, Tensor
 from ..recipes import Precision
@@ -30,6 +30,7 @@ from .products import product
 
 MASKED = -1e9
 INT8 = 127  # the largest level
+LEAST_SCALE = 0.05  # of a norm's channel beside its largest, by which words' vectors are divided
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,16 @@ class Dialect:
 
     growing_cache  the cache grows by one position a step; otherwise it has room for max_length from the start
     pow_square     spell the square of layer normalisation as a power, the form onnxruntime knows how to fuse
+    tied_later     embeddings that are the logits' weights, too, stay in float until those have their precision
     """
 
     growing_cache: bool
     pow_square: bool
+    tied_later: bool
 
 
-ONNX = Dialect(growing_cache=True, pow_square=True)
-TFLITE = Dialect(growing_cache=False, pow_square=False)
+ONNX = Dialect(growing_cache=True, pow_square=True, tied_later=True)
+TFLITE = Dialect(growing_cache=False, pow_square=False, tied_later=False)
 
 
 def describe(graph: EncoderGraph | DecoderGraph, file: str) -> Graph:
@@ -98,7 +101,7 @@ class EncoderGraph(tf.Module):
         super().__init__()
         self._extract = captioner.feature_extractor
         self._shape = measure(captioner)
-        weights = {name: variable.numpy() for name, variable in decoder_variables(captioner).items()}
+        weights = decoder_arrays(captioner)
         self._cross = CrossAttention(weights, self._shape, folded)
 
     @cached_property
@@ -137,10 +140,14 @@ class DecoderGraph(tf.Module):
         self._shape = measure(captioner)
         self._dialect = dialect
         self._precision = precision
-        self._weights = {name: variable.numpy() for name, variable in decoder_variables(captioner).items()}
+        self._weights = decoder_arrays(captioner)
         self._cross = CrossAttention(self._weights, self._shape, folded)
+        self._tied = tied(captioner)
         self._output_bias = self._weights["output_layer.dense.bias"] + output_bias(captioner)
         self._epsilons = _epsilons(captioner)
+        self._divisor: np.ndarray | None = None  # of the words' vectors (U,)
+        if self._tied and not dialect.tied_later:
+            self._fold_last_norm()
 
     @cached_property
     def function(self) -> Any:
@@ -168,8 +175,11 @@ class DecoderGraph(tf.Module):
 
     def _step(self, given: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         weights = self._weights
-        words, places = (("token_embedding", given["tokens"]), ("pos_embedding", given["position"]))
-        x = self._embedded(*words) + self._embedded(*places)  # (B, U) + (U,)
+        of_words = Precision.FLOAT if self._tied and self._dialect.tied_later else self._precision
+        x = self._embedded("token_embedding", given["tokens"], of_words)  # (B, U)
+        if self._divisor is not None:
+            x /= self._divisor
+        x += self._embedded("pos_embedding", given["position"], self._precision)  # (U,)
         outputs: dict[str, tf.Tensor] = {}
         attention: list[tf.Tensor] = []
         for i in range(self._shape.layers):
@@ -181,22 +191,37 @@ class DecoderGraph(tf.Module):
             attention.append(scores)
             x = self._norm(x + attended, f"{name}.cross_attention.norm")
             x = self._norm(x + self._feed_forward(x, i), f"{name}.ff.norm")
-        outputs["logits"] = product(x, weights["output_layer.dense.kernel"], self._output_bias, "output")  # (B, V)
+        outputs["logits"] = product(x, weights[OUTPUT_KERNEL], self._output_bias, "output")  # (B, V)
         outputs["attention"] = tf.stack(attention)  # (L, B, H, N)
         return outputs
 
-    def _embedded(self, table: str, row: tf.Tensor) -> tf.Tensor:
+    def _fold_last_norm(self) -> None:
+        """Put the last norm's scale and offset into the logits, where TensorFlow's converter would put them, too.
+
+        The words' vectors are then those that these weights are, to be stored once, and are divided again.
+        """
+        norm = f"decoder_layers.{self._shape.layers - 1}.ff.norm"
+        gamma, beta = (self._weights[f"{norm}.{vector}"] for vector in ("gamma", "beta"))
+        if np.abs(gamma).min() < LEAST_SCALE * np.abs(gamma).max():
+            return  # what would be divided by next to nothing is stored twice
+        del self._weights[f"{norm}.gamma"], self._weights[f"{norm}.beta"]
+        self._output_bias = self._output_bias + beta @ self._weights[OUTPUT_KERNEL]
+        table = self._weights[TOKENS] * gamma  # (V, U)
+        self._weights |= {TOKENS: table, OUTPUT_KERNEL: table.T}
+        self._divisor = gamma
+
+    def _embedded(self, table: str, row: tf.Tensor, precision: Precision) -> tf.Tensor:
         """Rows of an embedding (rows, U), out of int8 levels with a scale a row where the layers are not in float.
 
         Half precision is two such levels, since TFLite looks up no 16-bit numbers: the second divides the first's step.
         """
         rows = self._weights[f"seq_embedding.{table}.embeddings"]  # (V or max_length, U)
-        if self._precision is Precision.FLOAT:
+        if precision is Precision.FLOAT:
             return tf.gather(rows, row)
         scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12) / INT8  # (rows, 1)
         levels = np.round(rows / scales)
         x = tf.cast(tf.gather(levels.astype(np.int8), row), tf.float32)
-        if self._precision is Precision.HALF:
+        if precision is Precision.HALF:
             rest = np.round((rows / scales - levels) * 2 * INT8)
             x += tf.cast(tf.gather(rest.astype(np.int8), row), tf.float32) * np.float32(1 / (2 * INT8))
         return x * tf.gather(scales.astype(np.float32), row)
@@ -248,7 +273,10 @@ class DecoderGraph(tf.Module):
         centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
         square = tf.pow(centred, 2.0) if self._dialect.pow_square else tf.square(centred)
         deviation = tf.sqrt(tf.reduce_mean(square, axis=-1, keepdims=True) + self._epsilons[name])
-        return centred / deviation * self._weights[f"{name}.gamma"] + self._weights[f"{name}.beta"]
+        normed = centred / deviation
+        if f"{name}.gamma" not in self._weights:
+            return normed
+        return normed * self._weights[f"{name}.gamma"] + self._weights[f"{name}.beta"]
 
 
 def _projection(weights: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from .layers import KNOWN, Layer, Observation, Observer, Precisions, Rounding, l
 
 CONTRIB = "com.microsoft"  # the domain of onnxruntime's own operators
 BLOCK = 128  # of MatMulNBits; error and speed hardly depend on it, small blocks are larger files
+OFFSET = 128  # of MatMulNBits' levels, which are above zero
 ACTIVATIONS = ("Relu", "Clip")  # engines compute them along with the convolution before them
 
 
@@ -101,6 +102,7 @@ class _Rewriting:
 
     def lower(self, layer: Layer, precision: Precision) -> None:
         node = self._nodes[layer.node]
+        embedding = self._tied(node)
         if precision is Precision.HALF:
             node.input[1] = self._half(node.input[1])
         elif precision is Precision.DYNAMIC and layer.kind == "matmul":
@@ -109,6 +111,8 @@ class _Rewriting:
             node.input[1] = self._stored(layer, node.input[1])
         elif precision is Precision.STATIC:
             self._calibrated(layer, node)
+        if embedding is not None:
+            self._embed(embedding, node)
 
     def sort(self) -> None:
         """Bring the nodes into an order in which they can be computed."""
@@ -120,6 +124,56 @@ class _Rewriting:
             waiting = [node for node in waiting if not known.issuperset(node.input)]
             known |= {name for node in ready for name in node.output}
             self._graph.node.extend(ready)
+
+    def _tied(self, product: onnx.NodeProto) -> onnx.NodeProto | None:
+        """The node, if there is one, that takes rows of a table that is the product's weights (U, V), transposed."""
+        weights = self._weights[product.input[1]]
+        for node in self._graph.node:
+            table = self._weights.get(node.input[0]) if node.op_type == "Gather" else None
+            if table is not None and table.shape == weights.shape[::-1] and np.array_equal(table, weights.T):
+                return node
+        return None
+
+    def _embed(self, embedding: onnx.NodeProto, product: onnx.NodeProto) -> None:
+        """Make the embedding (B, U) of the product's weights as they are stored now, so that there is no table."""
+        [rows], tokens = embedding.output, embedding.input[1]
+        self._graph.node.remove(embedding)
+        if product.op_type == "MatMulNBits":
+            self._unpack(product, tokens, rows)
+        else:
+            self._node("Transpose", [self._columns(product.input[1], tokens)], rows, perm=[1, 0])
+
+    def _columns(self, name: str, tokens: str) -> str:
+        """These columns of what is constant: it, or what nodes make of constants that have as many columns, or one."""
+        makers = [node for node in self._graph.node if name in node.output]
+        if not makers:
+            return self._node("Gather", [name, tokens], f"{name}_columns", axis=1)
+        copy = onnx.NodeProto()
+        copy.CopyFrom(makers[0])
+        copy.name = f"{name}_columns"
+        copy.input[:] = [self._columns(source, tokens) for source in makers[0].input]
+        copy.output[:] = [copy.name]
+        self._graph.node.append(copy)
+        return copy.name
+
+    def _unpack(self, product: onnx.NodeProto, tokens: str, rows: str) -> None:
+        """Rows of what MatMulNBits multiplies by: levels (V, blocks, BLOCK), the scales of blocks (V, blocks)."""
+        _, levels, scales = product.input
+        inner = next(attribute.i for attribute in product.attribute if attribute.name == "K")
+        axes, shape, start, end, offset = self._constants(
+            rows,
+            axes=np.array([2]),
+            shape=np.array([0, -1]),
+            start=np.array([0]),
+            end=np.array([inner]),
+            offset=np.array(OFFSET, np.float32),
+        )
+        found = [self._node("Gather", [name, tokens], f"{rows}_{name}") for name in (levels, scales)]
+        whole = self._node("Cast", [found[0]], to=onnx.TensorProto.FLOAT)
+        centred = self._node("Sub", [whole, offset])
+        blocks = self._node("Mul", [centred, self._node("Unsqueeze", [found[1], axes])])
+        padded = self._node("Reshape", [blocks, shape])
+        self._node("Slice", [padded, start, end, self._constants(rows, last=np.array([1]))[0]], rows)
 
     def _half(self, name: str) -> str:
         """Weights in half precision, which engines make float once, when they load the graph."""
@@ -145,7 +199,7 @@ class _Rewriting:
         scales = (np.maximum(largest, 1e-12) / LEVELS).astype(np.float32)  # (N, blocks)
         rows, steps = np.ascontiguousarray(weight.T), np.repeat(scales, BLOCK, axis=1)[:, :inner]
         padded[:, :inner] = self._correlations.levels(layer.node, rows, steps)
-        unsigned = (padded + 128).astype(np.uint8).reshape(outer, blocks, BLOCK)
+        unsigned = (padded + OFFSET).astype(np.uint8).reshape(outer, blocks, BLOCK)
         constants = self._constants(name, uint8=unsigned, scales=scales)
         node.CopyFrom(
             onnx.helper.make_node(
