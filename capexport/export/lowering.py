@@ -92,7 +92,7 @@ class Lowering:
         """The graph after a recipe's steps."""
         choices = self._choices(tuple(steps))
         precisions = choices[-1].precisions if choices else {}
-        return Lowered(self._lowered(precisions), choices)
+        return Lowered(self._format.lower(self._model, precisions, self._needed(precisions)), choices)
 
     def _choices(self, steps: tuple[Step, ...]) -> tuple[Choice, ...]:
         if not steps:
@@ -119,13 +119,14 @@ class Lowering:
     def _outputs(self) -> list[str]:
         return [tensor.name for tensor in self.graph.outputs]
 
-    def _lowered(self, precisions: Precisions) -> bytes:
-        observation = self._observation if INT8.intersection(precisions.values()) else Observation()
-        return self._format.lower(self._model, precisions, observation)
+    def _needed(self, precisions: Precisions) -> Observation:
+        """What the precisions need to know of the graph in use, which takes long to find out."""
+        return self._observation if INT8.intersection(precisions.values()) else Observation()
 
     def _trial(self, precisions: Precisions) -> list[Outputs]:
+        model = self._format.imitate(self._model, precisions, self._needed(precisions))
         try:
-            run = open_graph(self._to, self._lowered(precisions), self._outputs, None, "a graph that is tried out")
+            run = open_graph(self._to, model, self._outputs, None, "a graph that is tried out")
         except BundleError:
             return []
         return self._try_out(run)

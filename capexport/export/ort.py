@@ -14,9 +14,21 @@ from flatbuffers import encode, packer
 from onnxruntime.tools.ort_format_model import create_config_from_models
 
 from . import onnx
-from .onnx import DIALECT, export, finish, fuse, layers, lower, observe
+from .onnx import DIALECT, export, finish, fuse, imitate, layers, lower, observe
 
-__all__ = ["DIALECT", "TOOLS", "companions", "export", "finish", "fuse", "layers", "lower", "observe", "write"]
+__all__ = [
+    "DIALECT",
+    "TOOLS",
+    "companions",
+    "export",
+    "finish",
+    "fuse",
+    "imitate",
+    "layers",
+    "lower",
+    "observe",
+    "write",
+]
 
 TOOLS = onnx.TOOLS
 OPERATORS = "required_operators.config"

@@ -26,9 +26,21 @@ from .layers import as_it_is as write
 from .layers import no_companions as companions
 from .tflite_finish import finish
 from .tflite_fused import fuse
-from .tflite_rounding import prepare
+from .tflite_rounding import prepare, rounded
 
-__all__ = ["DIALECT", "TOOLS", "companions", "export", "finish", "fuse", "layers", "lower", "observe", "write"]
+__all__ = [
+    "DIALECT",
+    "TOOLS",
+    "companions",
+    "export",
+    "finish",
+    "fuse",
+    "imitate",
+    "layers",
+    "lower",
+    "observe",
+    "write",
+]
 
 TOOLS = ("tensorflow", "ai-edge-litert", "ai-edge-quantizer")
 KINDS = {
@@ -37,6 +49,7 @@ KINDS = {
     qtyping.TFLOperationName.FULLY_CONNECTED: "matmul",
 }
 
+IN_FLOAT = {Precision.FLOAT, Precision.HALF, Precision.STORED}  # of what layers compute in
 HOMOGENEOUS = (schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU)
 
 
@@ -97,6 +110,13 @@ def lower(model: bytes, precisions: Precisions, observation: Observation) -> byt
             for operation in KINDS:
                 _configure(quant, f"^({'|'.join(map(re.escape, nodes))});?$", operation, precision)
         return bytes(quant.quantize(calibration or None, enable_progress_report=False).quantized_model)
+
+
+def imitate(model: bytes, precisions: Precisions, observation: Observation) -> bytes:
+    """A model that computes what the lowered one does."""
+    if IN_FLOAT.issuperset(precisions.values()):
+        return rounded(model, layers(model), precisions, observation.correlations)
+    return lower(model, precisions, observation)
 
 
 def _configure(quant: Any, nodes: str, operation: qtyping.TFLOperationName, precision: Precision) -> None:

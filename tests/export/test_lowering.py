@@ -92,10 +92,10 @@ def observed(to, model, x):
     return format_module(to).observe(model, ["y"], lambda run: [run({"x": part}) for part in np.array_split(x, 4)])
 
 
-def lowered(to, model, precisions, x=None):
+def lowered(to, model, precisions, x=None, by="lower"):
     """The model with these precisions by kind of layer, calibrated on x."""
     nodes = {layer.node: precisions[layer.kind] for layer in format_module(to).layers(model)}
-    return format_module(to).lower(model, nodes, observed(to, model, made_input() if x is None else x))
+    return getattr(format_module(to), by)(model, nodes, observed(to, model, made_input() if x is None else x))
 
 
 def kinds_of_numbers(to, model):
@@ -171,6 +171,8 @@ def test_each_layer_is_in_the_precision_asked_for_and_computes_what_it_did(mixtu
         error = np.abs(run(to, finished, x) - truth).max() / np.abs(truth).max()
         assert error <= max(TOLERANCES[precision] for precision in mixture)
         assert (error > 1e-6) == (set(mixture) != {FLOAT})
+    imitated = run(to, lowered(to, exported, precisions, by="imitate"), x)
+    np.testing.assert_allclose(imitated, run(to, model, x), rtol=0, atol=1e-6 * np.abs(truth).max())
 
 
 @pytest.mark.parametrize("precision", Precision)
