@@ -56,13 +56,13 @@ node_modules/.ready: capexport/web/package.json
 	else echo "npm is not here; the tests of onnxruntime-web are skipped."; fi
 
 # Each file that pip fetches has a hash in the list; this project itself has none, and so comes after them. pyspark is
-# published as source alone.
-INSTALL := install --require-hashes --only-binary :all: --no-binary pyspark --requirement
+# published as source alone. Python compiles what is imported, which is a tenth of what is installed.
+INSTALL := install --no-compile --require-hashes --only-binary :all: --no-binary pyspark --requirement
 $(VENV)/.ready-%: pyproject.toml .ci/requirements-%.txt
 	@echo "Setting up $(VENV) for make $*, once ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python $(PIP) $(INSTALL) .ci/requirements-$*.txt
-	@$(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/python $(PIP) install --no-compile --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(TOOLS)/.ready: .ci/requirements-tools.txt
