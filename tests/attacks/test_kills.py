@@ -7,7 +7,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize(("kinds", "kills", "how"), [(["caption"], 16, "INT"), ([], 2, "KILL")])
+@pytest.mark.parametrize(("kinds", "kills", "how"), [(["caption"], 16, "INT"), ([], 1, "KILL")])
 def test_what_is_left_is_whole_and_gone_on_with(kinds, kills, how):
     command = [sys.executable, "-m", "tests.kills", *kinds, "--kills", str(kills), "--signal", how, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)

@@ -295,7 +295,7 @@ def test_without_a_bundle_the_one_that_ships_is_used(capsys, photos, tmp_path, m
 
 def test_in_a_recipe_that_does_not_ship_the_captioner_is_converted_once(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    bundle = default_bundle("onnx", "fp16")
+    bundle = default_bundle("onnx", "fp32")
     assert "once" in capsys.readouterr().err
-    assert default_bundle("onnx", "fp16") == bundle
+    assert default_bundle("onnx", "fp32") == bundle
     assert (bundle.parent, capsys.readouterr().err) == (tmp_path / "capexport", "")

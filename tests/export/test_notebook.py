@@ -17,8 +17,8 @@ DECODERS = {
     "four layers, eight heads, a key_dim of its own": {"num_layers": 4, "num_heads": 8, "key_dim": 6},
 }
 BACKBONES = {
-    "EfficientNetV2B0, 320 pixels, 20,000 words": ("EfficientNetV2B0", 320, 20_000),
-    "MobileNetV2, 192 pixels": ("MobileNetV2", 192, 50),
+    "EfficientNetV2B0, 256 pixels, 20,000 words": ("EfficientNetV2B0", 256, 20_000),
+    "MobileNetV2, 160 pixels": ("MobileNetV2", 160, 50),
 }
 
 
