@@ -20,7 +20,7 @@ from .errors import DownloadError
 from .reach import PrivateHostError, Reach, as_named, opener
 
 ARCHIVE_TIMEOUT = 60.0  # seconds without a byte
-PHOTO_TIMEOUT = 20.0  # seconds for one try
+PHOTO_TIMEOUT = 20.0  # seconds for all tries
 PHOTO_LIMIT = 20_000_000  # bytes
 PHOTO_RETRIES = 2
 FIRST_PAUSE = 0.5  # seconds, doubled before each further try
@@ -66,27 +66,28 @@ def fetch(
     """What is at an address of http or https, redirects followed.
 
     limit    bytes; more are refused
-    timeout  seconds for one try, from the first connection to the last byte
-    retries  further tries, after longer and longer pauses, where the failure may pass: an error of the server
-             (5xx), a broken connection, a timeout
+    timeout  seconds in all, from the first connection of the first try to the last byte of the last
+    retries  further tries, after longer and longer pauses, where the failure may pass and time is left: an error of
+             the server (5xx), a broken connection
     private  take hosts of this machine and of private networks, too; whoever chose the address need not be the one who
              may ask those
 
     Raises DownloadError.
     """
+    reach = Reach(private, time.monotonic() + timeout)
     for pause in (FIRST_PAUSE * 2**k for k in range(retries)):
         try:
-            return _body(url, limit, timeout, private)
+            return _body(url, limit, timeout, reach)
         except DownloadError as error:
-            if not error.transient:
+            if not error.transient or reach.over(pause):
                 raise
         time.sleep(pause)
-    return _body(url, limit, timeout, private)
+    return _body(url, limit, timeout, reach)
 
 
-def _body(url: str, limit: int, timeout: float, private: bool) -> bytes:
+def _body(url: str, limit: int, timeout: float, reach: Reach) -> bytes:
     body = bytearray()
-    with _opened(url, timeout, Reach(private, time.monotonic() + timeout)) as response:
+    with _opened(url, timeout, reach) as response:
         length = response.length
         while chunk := response.read1(CHUNK):
             body += chunk

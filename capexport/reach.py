@@ -18,6 +18,11 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any, cast
 
+UNICAST = ipaddress.IPv6Network("2000::/3")  # all that hosts have (RFC 4291)
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # an address of IPv4 is in the last four bytes (RFC 6052)
+TUNNELS = tuple(map(ipaddress.IPv6Network, ("2001::/32", "2002::/16", "3fff::/20")))
+# Teredo and 6to4, which lead to what an address of IPv4 in them says and are out of use; and one for documentation.
+
 
 class PrivateHostError(OSError):
     """A host that may not be asked."""
@@ -42,6 +47,10 @@ class Reach:
         if left <= 0:
             raise TimeoutError
         return left if timeout is None else min(timeout, left)
+
+    def over(self, seconds: float) -> bool:
+        """Whether the deadline is over by then."""
+        return self.deadline is not None and time.monotonic() + seconds >= self.deadline
 
     def connect(self, host: str, port: int, timeout: float | None) -> socket.socket:
         """A connection to the very address that was checked. Raises PrivateHostError if all are out of reach."""
@@ -70,11 +79,10 @@ def is_public(address: str) -> bool:
     """Whether an IP address is anybody's to ask; one of IPv6 that carries one of IPv4 is as public as that."""
     ip = ipaddress.ip_address(address.split("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        carried = ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]
-        if carried is None and ip in ipaddress.ip_network("64:ff9b::/96"):  # as of NAT64
-            carried = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if carried is not None and not is_public(str(carried)):
-            return False
+        carried = ip.ipv4_mapped or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else None)
+        if carried is None:
+            return ip in UNICAST and ip.is_global and not any(ip in network for network in TUNNELS)
+        ip = carried
     return ip.is_global and not ip.is_multicast
 
 
@@ -85,13 +93,21 @@ def opener(reach: Reach) -> urllib.request.OpenerDirector:
         urllib.request.ProxyHandler(),
         _Http(reach),
         _Https(reach),
-        urllib.request.HTTPRedirectHandler(),
+        _Redirects(),
         urllib.request.HTTPErrorProcessor(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.UnknownHandler(),
     ):
         director.add_handler(handler)
     return director
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """urllib's own reads the whole body of a redirect, however large, before it goes on."""
+
+    def redirect_request(self, req: urllib.request.Request, fp: Any, *answer: Any) -> urllib.request.Request | None:
+        fp.close()
+        return super().redirect_request(req, fp, *answer)
 
 
 class _Http(urllib.request.HTTPHandler):

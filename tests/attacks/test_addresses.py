@@ -47,14 +47,16 @@ def test_this_machine_by_any_name(web, host):
     [
         *("10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1"),
         *("255.255.255.255", "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:127.0.0.1"),
-        *("::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::", "64:ff9b::a9fe:a9fe"),
+        *("::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::", "64:ff9b::a9fe:a9fe", "::127.0.0.1"),
+        *("::169.254.169.254", "::10.0.0.1", "fec0::1", "64:ff9b:1::7f00:1", "::ffff:0:127.0.0.1", "200::1"),
+        *("4000::1", "fe00::1", "5f00::", "3fff::1", "2001:db8::1", "2001:0:7f00:1::", "2002:808:808::1"),
     ],
 )
 def test_addresses_that_are_not_anybodys(address):
     assert not is_public(address)
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "64:ff9b::808:808"])
+@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"])
 def test_addresses_that_are(address):
     assert is_public(address)
 
@@ -127,6 +129,37 @@ def test_headers_without_end(web):
 def test_a_body_without_end(web):
     web.answers["/endless"] = trickles(b"x" * 100_000, 0)
     refused("larger than", web.url("/endless"), private=True, limit=1000)
+
+
+def test_a_redirect_with_a_body_without_end(web):
+    sent = []
+
+    def answer(handler):
+        handler.send_response(302)
+        handler.send_header("Location", "/photo")
+        handler.end_headers()
+        for _ in range(200):
+            handler.wfile.write(bytes(2**20))
+            sent.append(2**20)
+
+    web.answers["/away"] = answer
+    web.answers["/photo"] = sends(b"photo")
+    assert fetch(web.url("/away"), private=True, limit=1000) == b"photo"
+    assert sum(sent) < 50 * 2**20  # what fits between the two
+
+
+def test_all_tries_together_have_the_time_of_one(web):
+    web.answers["/drops"] = slowly(80, 0.1)
+    started = time.monotonic()
+    with pytest.raises(DownloadError, match="took too long"):
+        fetch(web.url("/drops"), private=True, timeout=0.6)
+    assert time.monotonic() - started < 1.5
+    assert web.requests == {"/drops": 1}
+    web.answers["/broken"] = sends(b"", 500)
+    started = time.monotonic()
+    with pytest.raises(DownloadError, match="HTTP 500"):
+        fetch(web.url("/broken"), private=True, timeout=0.4)
+    assert time.monotonic() - started < 0.4
 
 
 def test_a_deadline_that_is_over():
