@@ -1,8 +1,8 @@
 """TFLite files, beyond what a verifier of FlatBuffers sees: indices, sizes, order and who calls whom.
 
 Field numbers are those of TFLite's schema. Beside the file's own bounds it is checked that there are built-in operators
-only, that a constant has as many bytes as its dimensions say, that an operator reads only what was made before it, and
-that no graph calls itself.
+only, that each has the inputs and options that its kernel reads, that a constant has as many bytes as its dimensions
+say, that an operator reads only what was made before it, and that no graph calls itself.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from .flatbuffer import Reader, Table
 from .limits import MAX_DEPTH, MalformedError, tensor_bytes
+from .tflite_operators import check_operator
 
 CUSTOM, DELEGATE = 32, 51  # operators
 LAST_OPERATOR = 400  # there are half as many
@@ -48,17 +49,14 @@ class _Walk:
     def __init__(self, reader: Reader) -> None:
         self._read = reader
         self._stored: list[int] = []  # bytes, by buffer
-        self._operators = 0
+        self._operators: list[int] = []  # their codes
         self._tensors: list[int] = []  # how many, by graph
         self._calls: list[set[int]] = []  # by graph: those that it calls
 
     def model(self) -> None:
         read, model = self._read, self._read.root()
         self._stored = [self._buffer(buffer) for buffer in read.tables(model, 4)]
-        codes = read.tables(model, 1)
-        for code in codes:
-            self._operator_code(code)
-        self._operators = len(codes)
+        self._operators = [self._operator_code(code) for code in read.tables(model, 1)]
         if read.tables(model, 8) or read.tables(model, 9):
             raise MalformedError("its tensors are in other files")
         graphs = read.tables(model, 2)
@@ -75,11 +73,12 @@ class _Walk:
             raise MalformedError("its tensors are behind the end of its tables")
         return self._read.vector(buffer, 0, 1)[1]
 
-    def _operator_code(self, code: Table) -> None:
+    def _operator_code(self, code: Table) -> int:
         operator = max(self._read.number(code, 0, "b"), self._read.number(code, 3, "i"))
         custom = self._read.text(code, 1)
         if custom or operator in (CUSTOM, DELEGATE) or not 0 <= operator <= LAST_OPERATOR:
             raise MalformedError(f"it has an operator that is not built in: {custom[:80] or operator!r}")
+        return operator
 
     def _graph(self, graph: Table, calls: set[int]) -> None:
         read = self._read
@@ -131,9 +130,12 @@ class _Walk:
 
     def _operator(self, operator: Table, tensors: int, ready: set[int], calls: set[int]) -> None:
         read = self._read
-        self._within([read.number(operator, 0, "I")], self._operators, "operator")
+        code = read.number(operator, 0, "I")
+        self._within([code], len(self._operators), "operator")
         taken, made = read.numbers(operator, 1, "i"), read.numbers(operator, 2, "i")
         self._within(made, tensors, "tensor")
+        kind, options = read.number(operator, 3, "B"), read.table(operator, 4)
+        check_operator(self._operators[code], taken, len(made), kind if options else 0)
         if not ready.issuperset(k for k in taken if k != -1):  # -1: an input that is left out
             raise MalformedError("an operator reads what is not computed yet")
         if ready.intersection(made) or len(set(made)) != len(made):
@@ -143,7 +145,7 @@ class _Walk:
         read.vector(operator, 7, 1)
         if read.vector(operator, 5, 1)[1] or read.number(operator, 9, "Q") or read.number(operator, 11, "B"):
             raise MalformedError("an operator has options that are not of built-in ones")
-        self._options(read.number(operator, 3, "B"), read.table(operator, 4), calls)
+        self._options(kind, options, calls)
 
     def _options(self, kind: int, options: Table | None, calls: set[int]) -> None:
         if options is None:

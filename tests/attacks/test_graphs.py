@@ -122,10 +122,14 @@ def custom(model, name="Evil"):
 
 
 def calls_itself(model):
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.WHILE
+    model.operatorCodes.append(code)
     options = schema.WhileOptionsT()
     options.condSubgraphIndex = options.bodySubgraphIndex = 0
-    operator = model.subgraphs[0].operators[0]
-    operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.WhileOptions, options
+    first = model.subgraphs[0].operators[0]
+    first.opcodeIndex = len(model.operatorCodes) - 1
+    first.builtinOptionsType, first.builtinOptions = schema.BuiltinOptions.WhileOptions, options
 
 
 def first_constant(model):
@@ -142,7 +146,63 @@ def in_other_order(model):
     model.subgraphs[0].operators.reverse()
 
 
+def operator(model, code):
+    """The first operator of this code."""
+    return next(o for o in model.subgraphs[0].operators if model.operatorCodes[o.opcodeIndex].builtinCode == code)
+
+
+def without_input(code, place):
+    def change(model):
+        one = operator(model, code)
+        one.inputs = [-1 if k == place else index for k, index in enumerate(one.inputs)]
+
+    return change
+
+
+def with_fewer_inputs(code, count):
+    def change(model):
+        operator(model, code).inputs = list(operator(model, code).inputs)[:count]
+
+    return change
+
+
+def with_other_options(code, kind=schema.BuiltinOptions.NONE, options=None):
+    def change(model):
+        operator(model, code).builtinOptionsType, operator(model, code).builtinOptions = kind, options
+
+    return change
+
+
+WITH_OPTIONS = ["ADD", "MUL", "SUB", "SPLIT", "BATCH_MATMUL", "FULLY_CONNECTED", "SOFTMAX", "MEAN", "PACK", "GATHER"]
+
+
+@pytest.mark.parametrize("name", [*WITH_OPTIONS, "RESHAPE", "SQUARED_DIFFERENCE", "RSQRT"])
+def test_tflite_operators_that_lack_an_input(name, tiny_bundles):
+    """LiteRT's kernels follow the null pointer that it is to them."""
+    code, data = getattr(schema.BuiltinOperator, name), tiny_bundles["tflite", "fp32"].graph("decoder")
+    inputs = len(operator(schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0)), code).inputs)
+    for place in range(min(2, inputs)):
+        refused("tflite", edit_tflite(data, without_input(code, place)), "lacks an input that it needs")
+    if name != "PACK":  # which takes any number
+        refused("tflite", edit_tflite(data, with_fewer_inputs(code, min(2, inputs) - 1)), "too few inputs")
+
+
+@pytest.mark.parametrize("name", WITH_OPTIONS)
+def test_tflite_operators_that_lack_options(name, tiny_bundles):
+    code, data = getattr(schema.BuiltinOperator, name), tiny_bundles["tflite", "fp32"].graph("decoder")
+    refused("tflite", edit_tflite(data, with_other_options(code)), "lacks its options")
+    others = with_other_options(code, schema.BuiltinOptions.LSTMOptions, schema.LSTMOptionsT())
+    refused("tflite", edit_tflite(data, others), "or has another's")
+
+
+def test_a_dense_layer_needs_no_bias(tiny_bundles):
+    data = tiny_bundles["tflite", "fp32"].graph("decoder")
+    check_graph("tflite", edit_tflite(data, without_input(schema.BuiltinOperator.FULLY_CONNECTED, 2)), "the graph")
+
+
 TFLITE = {
+    "a variable": (lambda m: setattr(m.operatorCodes[0], "builtinCode", 142), "that no captioner has"),
+    "an operator without outputs": (lambda m: setattr(m.subgraphs[0].operators[-1], "outputs", []), "too few"),
     "a custom operator": (custom, "not built in: 'Evil'"),
     "a Flex operator": (lambda m: custom(m, "FlexReadFile"), "not built in: 'FlexReadFile'"),
     "a delegate": (lambda m: setattr(m.operatorCodes[0], "builtinCode", 51), "not built in"),
