@@ -75,6 +75,8 @@ READERS: dict[int, tuple[int, ...]] = {
 }  # types of options (BuiltinOptions): operators whose kernels read them; others' are empty or say what tensors say
 OPTIONS = {operator: kind for kind, operators in READERS.items() for operator in operators}
 
+BARE = {0, 18, 41, 42}  # sums, products, differences and quotients: without options they have no activation
+
 
 def check_operator(operator: int, inputs: tuple[int, ...], outputs: int, options: int) -> None:
     """Raise MalformedError for an operator that lacks what its kernel needs.
@@ -90,5 +92,5 @@ def check_operator(operator: int, inputs: tuple[int, ...], outputs: int, options
         raise MalformedError(f"an operator ({operator}) has too few inputs or outputs")
     if any(index == -1 and place != BIAS.get(operator) for place, index in enumerate(inputs)):
         raise MalformedError(f"an operator ({operator}) lacks an input that it needs")
-    if options != OPTIONS.get(operator, options):
+    if options != OPTIONS.get(operator, options) and (options or operator not in BARE):
         raise MalformedError(f"an operator ({operator}) lacks its options, or has another's")

@@ -173,10 +173,11 @@ def with_other_options(code, kind=schema.BuiltinOptions.NONE, options=None):
     return change
 
 
-WITH_OPTIONS = ["ADD", "MUL", "SUB", "SPLIT", "BATCH_MATMUL", "FULLY_CONNECTED", "SOFTMAX", "MEAN", "PACK", "GATHER"]
+ARITHMETIC = ["ADD", "MUL", "SUB"]
+WITH_OPTIONS = ["SPLIT", "BATCH_MATMUL", "FULLY_CONNECTED", "SOFTMAX", "MEAN", "PACK", "GATHER"]
 
 
-@pytest.mark.parametrize("name", [*WITH_OPTIONS, "RESHAPE", "SQUARED_DIFFERENCE", "RSQRT"])
+@pytest.mark.parametrize("name", [*ARITHMETIC, *WITH_OPTIONS, "RESHAPE", "SQUARED_DIFFERENCE", "RSQRT"])
 def test_tflite_operators_that_lack_an_input(name, tiny_bundles):
     """LiteRT's kernels follow the null pointer that it is to them."""
     code, data = getattr(schema.BuiltinOperator, name), tiny_bundles["tflite", "fp32"].graph("decoder")
@@ -192,6 +193,14 @@ def test_tflite_operators_that_lack_options(name, tiny_bundles):
     code, data = getattr(schema.BuiltinOperator, name), tiny_bundles["tflite", "fp32"].graph("decoder")
     refused("tflite", edit_tflite(data, with_other_options(code)), "lacks its options")
     others = with_other_options(code, schema.BuiltinOptions.LSTMOptions, schema.LSTMOptionsT())
+    refused("tflite", edit_tflite(data, others), "or has another's")
+
+
+@pytest.mark.parametrize("name", ARITHMETIC)
+def test_tflite_arithmetic_needs_no_options_but_takes_no_others(name, tiny_bundles):
+    code, data = getattr(schema.BuiltinOperator, name), tiny_bundles["tflite", "fp32"].graph("decoder")
+    check_graph("tflite", edit_tflite(data, with_other_options(code)), "the graph")
+    others = with_other_options(code, schema.BuiltinOptions.SplitOptions, schema.SplitOptionsT())
     refused("tflite", edit_tflite(data, others), "or has another's")
 
 
