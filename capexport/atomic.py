@@ -103,6 +103,12 @@ def clear_partials(directory: Path, name: str = "", suffix: str = "") -> None:
             partial.unlink(missing_ok=True)
 
 
+def check_plain(target: Path) -> None:
+    """Raise OutputError if a pipe, a device or the like is there, which may hang or never end when it is opened."""
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise OutputError(f"{target} is no plain file; choose another place, or remove it first.")
+
+
 def _beside(target: Path, kind: str) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}.{kind}")
 
@@ -124,6 +130,7 @@ def _check_replaceable(target: Path, mark: str, force: bool) -> None:
 
 
 def check_absent(target: Path, force: bool) -> None:
-    """Raise OutputError if target exists and may not be replaced."""
+    """Raise OutputError if target exists and may not be replaced; pipes, devices and the like never may."""
+    check_plain(target)
     if target.exists() and not force:
         raise OutputError(f"{target} exists already; choose another place, or pass --force to replace it.")

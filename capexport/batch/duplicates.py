@@ -6,6 +6,7 @@ pixels, a bit for each pixel that is darker than its right neighbour; Krawetz, 2
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -14,16 +15,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ..atomic import check_plain
 from ..errors import ImageError, OptionError, OutputError
 from ..image import Held, Pixels
 from ..runtime.captioner import Captioner
 from ..runtime.options import DecodingOptions
 from .ahead import map_ahead, read_photo
-from .rows import Row, caption_row, empty_if_doubtful, photo_row
+from .rows import NOTHING, Row, caption_row, empty_if_doubtful, is_row, photo_row
 from .storage import Source, read_whole
 
 NEAREST = 3  # bits that may differ: then one of the hash's four parts of 16 bits is the same, and is looked up
@@ -56,38 +59,59 @@ class Cache:
     def __init__(self, file: Path, scope: str, distance: int = 0) -> None:
         if not 0 <= distance <= NEAREST:
             raise OptionError(f"Near copies differ in 1 to {NEAREST} bits of 64, or 0 for none, not in {distance}.")
-        self._scope, self.distance = scope, distance
-        try:
+        self._file, self._scope, self.distance = file, scope, distance
+        check_plain(file)
+        with self._refusals():
             file.parent.mkdir(parents=True, exist_ok=True)
             self._base = sqlite3.connect(file, timeout=60, check_same_thread=False)
             self._base.executescript(TABLES)
-        except (OSError, sqlite3.Error) as error:
-            raise OutputError(f"{file} cannot be used as a cache: {error}.") from error
+            if _schema(self._base) != _own_schema():  # a view or a trigger would run what somebody else wrote
+                raise OutputError(f"{file} has other tables than a cache: remove it, or name another.")
 
     def close(self) -> None:
         """Write what is not written yet."""
-        self._base.commit()
-        self._base.close()
+        with contextlib.closing(self._base):
+            self.commit()
 
     def find(self, photo: Found) -> Row | None:
         """The row of a photo that it is a copy of, or failing that a near copy: the nearest and first."""
-        found = self._base.execute("select row from exact where key = ?", (self._key(photo),)).fetchone()
-        if found is None and self.distance:
-            key = self._nearest(photo.hash)
-            found = self._base.execute("select row from exact where key = ?", (key,)).fetchone()
-        row: Row | None = json.loads(found[0]) if found else None
-        return row
+        with self._refusals():
+            return self._row(self._key(photo)) or (self._row(self._nearest(photo.hash)) if self.distance else None)
 
     def add(self, photo: Found, row: Row) -> None:
         """Keep a photo's row, unless its copy has one."""
         key = self._key(photo)
-        self._base.execute("insert or ignore into exact values (?, ?)", (key, json.dumps(row)))
         parts = [(*part, _signed(photo.hash), key) for part in self._parts(photo.hash)]
-        self._base.executemany("insert into near values (?, ?, ?, ?)", parts)
+        with self._refusals():
+            self._base.execute("insert or ignore into exact values (?, ?)", (key, json.dumps(row)))
+            self._base.executemany("insert into near values (?, ?, ?, ?)", parts)
 
     def commit(self) -> None:
         """What was added is kept, whatever comes."""
-        self._base.commit()
+        with self._refusals():
+            self._base.commit()
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            raise OutputError(f"{self._file} cannot be used as a cache: {error}.") from error
+
+    def _row(self, key: str | None) -> Row | None:
+        """The row of a key, which somebody else may have written."""
+        found = self._base.execute("select row from exact where key = ?", (key,)).fetchone()
+        if found is None:
+            return None
+        row: Any = None
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            row = json.loads(found[0])
+        if not (isinstance(row, dict) and is_row({**row, "error": None, "run": ""})):
+            raise self._no_captions()
+        return {name: row[name] for name in ("path", *NOTHING)}
+
+    def _no_captions(self) -> OutputError:
+        return OutputError(f"{self._file} has rows that are no captions: remove it, or name another.")
 
     def _key(self, photo: Found) -> str:
         return f"{self._scope}:{photo.sha256}"
@@ -99,10 +123,22 @@ class Cache:
         places = " or ".join("(part = ? and bits = ?)" for _ in range(PARTS))
         values = [value for part in self._parts(bits) for value in part]
         query = f"select hash, key from near where ({places}) and key >= ? and key < ? order by rowid"
-        rows = self._base.execute(query, (*values, f"{self._scope}:", f"{self._scope};"))
+        rows = self._base.execute(query, (*values, f"{self._scope}:", f"{self._scope};")).fetchall()
+        if not all(isinstance(other, int) for other, _ in rows):
+            raise self._no_captions()
         near = [(((_signed(bits) ^ other) & (2**64 - 1)).bit_count(), key) for other, key in rows]
         differing, key = min(near, key=lambda one: one[0], default=(NEAREST + 1, None))
         return key if differing <= self.distance else None
+
+
+def _schema(base: sqlite3.Connection) -> set[tuple[str, ...]]:
+    return set(base.execute("select type, name, tbl_name, sql from sqlite_master"))
+
+
+def _own_schema() -> set[tuple[str, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as base:
+        base.executescript(TABLES)
+        return _schema(base)
 
 
 @contextmanager

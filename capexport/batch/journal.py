@@ -11,6 +11,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
+from ..atomic import check_plain
 from ..errors import OutputError
 from .rows import Row, is_row
 
@@ -20,6 +21,8 @@ except ModuleNotFoundError:  # Windows, which has no such locks
     fcntl = None  # type: ignore[assignment]
 
 CHUNK = 1 << 16
+LONGEST = 1 << 24  # bytes of a line: what has more is no row, and may be a file of nothing but holes
+BEGIN = b'{"path": "'  # of a row's line, as it is written
 
 
 class Journal:
@@ -69,6 +72,7 @@ def open_journal(path: Path, resume: bool, force: bool) -> Iterator[Journal]:
             if not resume:
                 file.truncate(0)
             whole = whole_lines(path)
+            check_torn(path, whole, BEGIN)
         try:
             yield Journal(path, file, whole)
             os.fsync(file.fileno())
@@ -78,7 +82,8 @@ def open_journal(path: Path, resume: bool, force: bool) -> Iterator[Journal]:
 
 
 def check_journal(path: Path, resume: bool, force: bool) -> None:
-    """Raise OutputError if the journal exists and neither resume nor force is set."""
+    """Raise OutputError if the journal exists and neither resume nor force is set, or if it is no plain file."""
+    check_plain(path)
     if path.exists() and not (resume or force):
         raise OutputError(f"{path} exists already; pass --resume to go on with it, or --force to begin anew.")
 
@@ -93,18 +98,31 @@ def _refusals(path: Path) -> Iterator[None]:
 
 def read_rows(path: Path, end: int | None = None) -> Iterator[Row]:
     """The rows of a file, or of its first `end` bytes, in order; raises OutputError for a line that is no row."""
-    place = 0
+    return (row for _, row in placed_rows(path, end))
+
+
+def placed_rows(path: Path, end: int | None = None) -> Iterator[tuple[int, Row]]:
+    """As read_rows, each with the place where its line begins."""
+    begin = 0
+    for number, line in enumerate(read_lines(path), start=1):
+        if end is not None and begin + len(line) > end:
+            return
+        row: Any = None
+        with contextlib.suppress(ValueError, RecursionError):  # of JSON and of UTF-8
+            row = json.loads(line)
+        if not is_row(row):
+            raise OutputError(f"Line {number} of {path} is no row of such a run: mend or remove the file.")
+        yield begin, row
+        begin += len(line)
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file; of one that is longer than LONGEST only its beginning, and nothing after that."""
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            place += len(line)
-            if end is not None and place > end:
+        while line := file.readline(LONGEST):
+            yield line
+            if len(line) == LONGEST:
                 return
-            row: Any = None
-            with contextlib.suppress(ValueError, RecursionError):  # of JSON and of UTF-8
-                row = json.loads(line)
-            if not is_row(row):
-                raise OutputError(f"Line {number} of {path} is no row of such a run: mend or remove the file.")
-            yield row
 
 
 def lock(path: Path, file: IO[bytes]) -> None:
@@ -117,10 +135,15 @@ def lock(path: Path, file: IO[bytes]) -> None:
 
 
 def whole_lines(path: Path) -> int:
-    """Bytes of the file up to its last line break, which is looked for from the end."""
+    """Bytes of the file up to its last line break, which is looked for from the end.
+
+    Raises OutputError if there are more than LONGEST bytes after it.
+    """
     with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
+        size = end = file.seek(0, os.SEEK_END)
         while end:
+            if size - end > LONGEST:
+                raise OutputError(f"The end of {path} is no row of such a run: mend or remove the file.")
             start = max(0, end - CHUNK)
             file.seek(start)
             found = file.read(end - start).rfind(b"\n")
@@ -128,3 +151,15 @@ def whole_lines(path: Path) -> int:
                 return start + found + 1
             end = start
     return 0
+
+
+def check_torn(path: Path, whole: int, begin: bytes) -> None:
+    """Raise OutputError if what is behind the whole lines is not the beginning of a line as we write them.
+
+    begin  what all of our lines begin with
+    """
+    with path.open("rb") as file:
+        file.seek(whole)
+        torn = file.read(len(begin))
+    if not begin.startswith(torn):
+        raise OutputError(f"The end of {path} is no row of such a run: mend or remove the file.")

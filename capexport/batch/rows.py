@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..errors import ImageError
 from ..runtime.caption import Caption
 
 Row = dict[str, Any]
+ROUNDED = 1e-3  # by so much a probability may be above 1, and its logarithm above 0
 
 
 def caption_row(caption: Caption) -> Row:
@@ -45,10 +47,11 @@ def is_row(value: Any) -> bool:
     """Whether a JSON value is a row as photo_row makes them, whoever wrote it."""
     if not isinstance(value, dict) or not value.keys() >= ROW:
         return False
-    if not (isinstance(value["path"], str) and isinstance(value["run"], str)):
+    # The names of files may be no UTF-8.
+    if not (_is_text(value["path"], "surrogateescape") and _is_text(value["run"])):
         return False
     if value["error"] is not None:
-        return isinstance(value["error"], str) and all(value[key] is None for key in NOTHING)
+        return _is_text(value["error"]) and all(value[key] is None for key in NOTHING)
     return _is_caption(value)
 
 
@@ -58,11 +61,27 @@ ROW = {"path", "run", "error", *NOTHING}
 def _is_caption(value: Any, alternatives: bool = True) -> bool:
     if not isinstance(value, dict) or not NOTHING.keys() <= value.keys():
         return False
-    lists: dict[str, Any] = {"words": str, "tokens": int, "log_probabilities": (int, float), "alternatives": dict}
-    fits = isinstance(value["text"], str) and isinstance(value["confidence"], int | float)
-    fits = fits and all(
-        isinstance(value[key], list) and all(isinstance(one, kind) for one in value[key]) for key, kind in lists.items()
-    )
-    fits = fits and all(0 <= token < 2**31 for token in value["tokens"])
+    fits = _is_text(value["text"]) and _is_number(value["confidence"], 0, 1 + ROUNDED)
+    lists = ("words", "tokens", "log_probabilities", "alternatives")
+    fits = fits and all(isinstance(value[key], list) for key in lists)
+    fits = fits and all(_is_text(word) for word in value["words"])
+    fits = fits and all(type(token) is int and 0 <= token < 2**31 for token in value["tokens"])
+    fits = fits and all(_is_number(one, -math.inf, ROUNDED) for one in value["log_probabilities"])
     others = value["alternatives"] if fits else []
     return fits and (not others or alternatives) and all(_is_caption(one, alternatives=False) for one in others)
+
+
+def _is_text(value: Any, errors: str = "strict") -> bool:
+    """Whether it is text that a file can hold: JSON knows signs that UTF-8 does not."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode("utf-8", errors)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_number(value: Any, least: float, most: float) -> bool:
+    """Whether it is a number in a range that a table can hold: JSON knows integers that no float is as large as."""
+    return (isinstance(value, float) or (type(value) is int and abs(value) < 2**53)) and least <= value <= most

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from ..atomic import clear_partials, new_file
+from ..atomic import check_plain, clear_partials, new_file
 from ..errors import OutputError
+from ..plain import read_plain
 from .storage import Source
 
+MOST_BYTES = 1 << 20  # of a sidecar that is looked into; ours are far smaller
+NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0 cannot hold
 OURS = b'x:xmptk="capexport"'  # the toolkit that wrote a packet; whoever edits it puts another in its place
 PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="capexport">
@@ -45,7 +49,7 @@ class Sidecar:
         Raises OutputError if there is one that is not ours and force is not set, or if it cannot be written.
         """
         path, body = self.name(photo), self.body(text).encode()
-        if self._taken(path, force) and path.read_bytes() != body:
+        if self._taken(path, force) and _content(path) != body:
             raise OutputError(_refusal(path))
         with new_file(path) as partial:
             partial.write_bytes(body)
@@ -63,8 +67,8 @@ class Sidecar:
         """
         path = self.name(photo)
         if path.exists():
-            body = path.read_bytes()
-            if not (self.ours(body) or body in {self.body(one).encode() for one in before}):
+            body = _content(path)
+            if body is None or not (self.ours(body) or body in {self.body(one).encode() for one in before}):
                 return
         if text:
             with new_file(path) as partial:
@@ -73,7 +77,19 @@ class Sidecar:
             path.unlink(missing_ok=True)
 
     def _taken(self, path: Path, force: bool) -> bool:
-        return not force and path.exists() and not self.ours(path.read_bytes())
+        check_plain(path)
+        if force or not path.exists():
+            return False
+        body = _content(path)
+        return body is None or not self.ours(body)
+
+
+def _content(path: Path) -> bytes | None:
+    """What is in a sidecar, None for one that cannot be one of ours."""
+    try:
+        return read_plain(path, MOST_BYTES)
+    except OSError:
+        return None
 
 
 def _refusal(path: Path) -> str:
@@ -89,7 +105,7 @@ TEXT = Sidecar(
 XMP = Sidecar(
     ".xmp",
     name=lambda photo: photo.with_suffix(".xmp"),
-    body=lambda text: PACKET.format(escape(text)),
+    body=lambda text: PACKET.format(escape(NO_XML.sub("", text))),
     ours=lambda body: OURS in body,
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from ..errors import MissingExtraError
 from .rows import Row
 
 COLUMNS = ("path", "text", "confidence", "words", "tokens", "log_probabilities", "alternatives", "error", "run")
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # as OWASP's page on CSV injection lists them
+FORMULAS = ("=", "+", "-", "@")  # with BLANKS as OWASP's page on CSV injection lists them
+BLANKS = ("\t", "\r", "\n")
 GROUP = 10_000  # rows of a Parquet file that are in memory together
 Writer = Callable[[Iterable[Row], Path], None]
 
@@ -65,7 +67,12 @@ def load_parquet() -> Any:
 
 
 def _inert(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell
+    if not isinstance(cell, str):
+        return cell
+    first = next((sign for sign in cell if sign.isprintable() and not sign.isspace()), "")
+    # Full-width signs are formulas', too, where people type them.
+    formula = cell.startswith(BLANKS) or unicodedata.normalize("NFKC", first).startswith(FORMULAS)
+    return f"'{cell}" if formula else cell
 
 
 def _cells(row: Row) -> dict[str, Any]:

@@ -30,19 +30,20 @@ def names_under(folder: str | os.PathLike[str], recursive: bool = False) -> Iter
 
 
 def _walk(folder: str, recursive: bool) -> Iterator[str]:
-    photos, folders = [], []
-    for name, inner in listing(folder) if is_uri(folder) else _entries(folder):
-        if inner:
-            folders.append(name)
-        elif name.lower().endswith(SUFFIXES):
-            photos.append(name)
-    base = folder.rstrip("/") + "/" if is_uri(folder) else str(Path(folder)).rstrip(os.sep) + os.sep
-    for name in sorted(photos):
-        yield base + name
-    if recursive:
-        del photos
-        for name in sorted(folders):
-            yield from _walk(join(folder, name), recursive)
+    waiting = [folder]  # not by calls in calls, for folders are nested as deeply as anyone likes
+    while waiting:
+        here = waiting.pop()
+        photos, folders = [], []
+        for name, inner in listing(here) if is_uri(here) else _entries(here):
+            if inner:
+                folders.append(name)
+            elif name.lower().endswith(SUFFIXES):
+                photos.append(name)
+        base = here.rstrip("/") + "/" if is_uri(here) else str(Path(here)).rstrip(os.sep) + os.sep
+        for name in sorted(photos):
+            yield base + name
+        if recursive:
+            waiting.extend(join(here, name) for name in sorted(folders, reverse=True))
 
 
 def _entries(folder: str) -> Iterator[tuple[str, bool]]:

@@ -56,6 +56,13 @@ def test_a_disk_that_is_full_while_a_folder_is_captioned(tiny_bundle, folder, tm
     assert out.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.parametrize("size", [0, 9_000, 30_000])
+def test_a_disk_that_is_full_while_a_cache_is_written(size, tiny_bundle, folder, tmp_path, capsys):  # noqa: F811
+    arguments = ["caption", folder, "--bundle", tiny_bundle.directory, "--threads", 1, "--batch", 4]
+    with full_disk(size):
+        ends([*arguments, "--out", tmp_path / "out.jsonl", "--cache", tmp_path / "cache"], capsys, "cannot be")
+
+
 def test_a_disk_that_is_full_when_the_table_is_written(tiny_bundle, folder, tmp_path, capsys):  # noqa: F811
     arguments = ["caption", folder, "--bundle", tiny_bundle.directory, "--out", tmp_path / "out.csv"]
     main([str(one) for one in arguments])
