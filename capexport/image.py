@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from .errors import ImageError, OptionError
-from .jpeg import decode_fast
+from .errors import CapexportError, ImageError, OptionError
+from .jpeg import decode_fast, strips
 from .structure.jpeg import check as check_jpeg
 from .structure.limits import MalformedError
 
@@ -58,11 +60,25 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 MIN_SIDE = 8
 SPARE = 3  # how many times larger than the target a photo stays until it is resized
+MOST_BYTES = 2**28  # of a photo's file; what is larger is not read
 MAX_PIXELS = 178_956_970  # Pillow's own bound against decompression bombs
 SMALL = 2**24  # pixels that any file may have
 DENSEST = 100  # pixels a byte of a file that has more: a photo's have less than ten
 JPEG = b"\xff\xd8"
 BUFFER = 2**18  # bytes of a file that are read at once: at each read, threads that read photos wait for each other
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # EXIF's orientation -> what makes such a photo upright
+
+# Of what Pillow makes do with, and of large photos: a photo is read or refused, and MAX_PIXELS is checked here.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def load_image(photo: Photo, size: tuple[int, int] = (224, 224), resize: str = "bilinear-antialias") -> Pixels:
@@ -92,14 +108,25 @@ def read_photo(photo: Photo, decode: Callable[[Image.Image], Image.Image] = lamb
     decode  what is done to a photo's file that is open and not decoded yet
     """
     name = _name(photo)
-    if isinstance(photo, Image.Image):
-        return _flatten(_checked_size(photo, name))
-    if isinstance(photo, np.ndarray):
-        return _flatten(_checked_size(_from_array(photo), name))
-    if not (_in_file(photo) or isinstance(photo, Readable)):
-        raise ImageError(f"A photo is a path, bytes, a binary file, a PIL image or an array, not {photo!r:.80}.")
+    with _refused(name):
+        if isinstance(photo, Image.Image):
+            return _flatten(_checked_size(photo, name))
+        if isinstance(photo, np.ndarray):
+            return _flatten(_checked_size(_from_array(photo), name))
+        if _in_file(photo):
+            return _decode(cast("FilePhoto", photo), name, decode)
+        if isinstance(photo, Readable):
+            return _decode(_body(photo), name, decode)
+    raise ImageError(f"A photo is a path, bytes, a binary file, a PIL image or an array, not {photo!r:.80}.")
+
+
+@contextmanager
+def _refused(name: str) -> Iterator[None]:
+    """Whatever is wrong with a photo becomes an ImageError: what decoders trip over has no common base."""
     try:
-        return _decode(cast("FilePhoto", photo) if _in_file(photo) else _body(cast("Readable", photo)), name, decode)
+        yield
+    except (CapexportError, MemoryError):
+        raise
     except FileNotFoundError as error:
         raise ImageError(f"There is no photo at {name}.") from error
     except UnidentifiedImageError as error:
@@ -108,6 +135,8 @@ def read_photo(photo: Photo, decode: Callable[[Image.Image], Image.Image] = lamb
         raise ImageError(_too_large(name)) from error
     except (OSError, SyntaxError, ValueError, EOFError, MalformedError) as error:
         raise ImageError(f"{name} cannot be read: {error}.") from error
+    except Exception as error:
+        raise ImageError(f"{name} cannot be read: it is damaged ({type(error).__name__}).") from error
 
 
 def held(photo: Photo) -> Photo:
@@ -126,23 +155,41 @@ def _in_file(photo: Any) -> bool:
 
 
 def _body(photo: Readable) -> bytes:
-    body: Any = photo.read()
+    body: Any = _of_file(photo) if isinstance(photo, io.IOBase) else photo.read()
     if not isinstance(body, bytes | bytearray | memoryview):
         raise ImageError(f"{_name(photo)} gives text, not bytes: open it in binary mode.")
     return bytes(body)
 
 
+def _of_file(file: Any) -> Any:
+    """What is left of a file, and no more than is too much for a photo: it may be of nothing but holes."""
+    parts, size = [], 0
+    while size <= MOST_BYTES and (part := file.read(BUFFER)):
+        parts.append(part)
+        size += len(part)
+    return parts[0] if len(parts) == 1 else type(parts[0])().join(parts) if parts else b""
+
+
 def _decode(photo: FilePhoto, name: str, decode: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is checked below
-        with io.BytesIO(photo) if isinstance(photo, bytes) else Path(photo).open("rb", BUFFER) as file:
-            size = len(photo) if isinstance(photo, bytes) else os.fstat(file.fileno()).st_size
-            with _opened(file) as image:
-                _checked_size(image, name)
-                if image.width * image.height > max(SMALL, DENSEST * size):
-                    found = f"{image.width}x{image.height} pixels in {size} bytes"
-                    raise ImageError(f"{name} is too large for a photo: {found}.")
-                return _flatten(decode(image))
+    size = len(photo) if isinstance(photo, bytes) else _size(photo)
+    if size > MOST_BYTES:
+        raise ImageError(f"{name} is too large: more than {MOST_BYTES >> 20} MiB.")
+    with (
+        io.BytesIO(photo) if isinstance(photo, bytes) else Path(photo).open("rb", BUFFER) as file,
+        _opened(file) as image,
+    ):
+        _checked_size(image, name)
+        if image.width * image.height > max(SMALL, DENSEST * size):
+            raise ImageError(f"{name} is too large for a photo: {image.width}x{image.height} pixels in {size} bytes.")
+        return _flatten(decode(image))
+
+
+def _size(path: str | os.PathLike[str]) -> int:
+    """Bytes of a plain file; raises OSError for any other, unopened: who opens a pipe may wait for ever."""
+    found = Path(path).stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is not a plain file")
+    return found.st_size
 
 
 def _opened(file: BinaryIO) -> Image.Image:
@@ -175,15 +222,46 @@ def _too_large(name: str) -> str:
 
 def _flatten(image: Image.Image) -> Image.Image:
     image.load()  # while its file is open
-    # exif_transpose and convert copy what is upright RGB already, which takes a sixth of the whole preprocessing.
-    upright = image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
+    turn = _turn(image)
+    upright = image if turn is None else image.transpose(turn)  # a copy takes a sixth of the whole preprocessing
+    if isinstance(upright.info.get("transparency"), str):  # a text of that name in a PNG file
+        upright = upright.copy()
+        del upright.info["transparency"]
     if upright.mode.startswith("I"):  # 16-bit greyscale: Pillow would clip it to white
-        samples = np.asarray(upright, np.int64)
-        upright = Image.fromarray((samples.clip(0, 65535) / 257 + 0.5).astype(np.uint8))
+        return _in_strips(upright, _of_16_bits)
     if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        return _in_strips(upright, _on_white)
     return upright if upright.mode == "RGB" else upright.convert("RGB")
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What makes the photo upright; nothing where its EXIF is damaged."""
+    try:
+        return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except MemoryError:
+        raise
+    except Exception:  # Pillow's readers of EXIF and XMP raise whatever odd values in there lead to
+        return None
+
+
+def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The image in RGB, converted strip by strip, which each have the pixels that the whole would have."""
+    converted = Image.new("RGB", image.size)
+    for top, _, strip in strips(image):
+        if strip is image:
+            return convert(image)
+        converted.paste(convert(strip), (0, top))
+    return converted
+
+
+def _of_16_bits(image: Image.Image) -> Image.Image:
+    samples = np.asarray(image).astype(np.int32).clip(0, 65535)
+    return Image.fromarray(((samples + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
@@ -205,13 +283,24 @@ def _name(photo: Photo) -> str:
 
 def _bilinear(image: Image.Image, size: tuple[int, int]) -> Pixels:
     """`tf.image.resize`'s default, which is the tutorial's: half-pixel centres, no antialiasing, then rounded."""
-    pixels: NDArray[Any] = np.asarray(image)  # (H, W, 3)
-    for axis, length in enumerate(size):
-        low, high, weight = _neighbours(pixels.shape[axis], length)
+    near = [_neighbours(source, target) for source, target in zip((image.height, image.width), size, strict=True)]
+    seen = [np.unique(np.concatenate([low, high])) for low, high, _ in near]  # rows, columns
+    pixels: NDArray[Any] = _picked(image, *seen)
+    for axis, (low, high, weight) in enumerate(near):
         weight = weight.reshape([-1 if i == axis else 1 for i in range(3)])
-        first, second = (pixels.take(near, axis).astype(np.float32) for near in (low, high))
+        places = (np.searchsorted(seen[axis], one) for one in (low, high))
+        first, second = (pixels.take(place, axis).astype(np.float32) for place in places)
         pixels = first + (second - first) * weight
     return (pixels + np.float32(0.5)).astype(np.uint8)
+
+
+def _picked(image: Image.Image, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Pixels:
+    """The pixels where the rows and the columns, each in ascending order, meet: (rows, columns, 3)."""
+    parts = []
+    for top, _, strip in strips(image):
+        first, last = np.searchsorted(rows, (top, top + strip.height))
+        parts.append(np.asarray(strip).take(rows[first:last] - top, 0).take(columns, 1))
+    return np.concatenate(parts)
 
 
 def _neighbours(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:

@@ -7,11 +7,14 @@ the chroma is taken back to its own resolution and interpolated here ("fancy ups
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
+STRIP = 2**20  # pixels of a photo that are worked on at once: its copies would be many times as large as itself
 Plane = NDArray[np.int32]
 
 SUBSAMPLING = {
@@ -35,11 +38,20 @@ def decode_fast(image: Image.Image) -> Image.Image:
         return image
     image.draft("YCbCr" if colour else "L", None)
     image.decoderconfig = (1, 1)  # scale 1, draft
-    planes = np.asarray(image)
-    if not colour:
-        return _with_info(planes, image)
-    blue, red = (_upsampled(planes[..., i], SUBSAMPLING[factors[0]]) for i in (1, 2))
-    return _with_info(_rgb(planes[..., 0].astype(np.int32), blue - 128, red - 128), image)
+    image.load()
+    return _in_colour(image, SUBSAMPLING[factors[0]]) if colour else image
+
+
+def strips(image: Image.Image, margin: int = 0) -> Iterator[tuple[int, int, Image.Image]]:
+    """Strips of all of an image's rows, an even number each but in the last, with up to `margin` rows on both sides.
+
+    Each after its first row in the image and the number of rows of the margin above it.
+    """
+    rows = max(STRIP // image.width // 2 * 2, 2)
+    for top in range(0, image.height, rows):
+        first, last = max(top - margin, 0), min(top + rows + margin, image.height)
+        whole = (first, last) == (0, image.height)
+        yield top, top - first, image if whole else image.crop((0, first, image.width, last))
 
 
 def _upsampled(plane: NDArray[np.uint8], axes: tuple[int, ...]) -> Plane:
@@ -68,7 +80,17 @@ def _rgb(luma: Plane, blue: Plane, red: Plane) -> NDArray[np.uint8]:
     return np.stack(channels, axis=-1).clip(0, 255).astype(np.uint8)
 
 
-def _with_info(pixels: NDArray[np.uint8], image: Image.Image) -> Image.Image:
-    decoded = Image.fromarray(pixels)
+def _in_colour(image: Image.Image, axes: tuple[int, ...]) -> Image.Image:
+    """The RGB pixels of an image in YCbCr whose chroma is repeated along the axes."""
+    decoded = Image.new("RGB", image.size)
+    for top, above, strip in strips(image, margin=2):  # rows that share a sample of chroma
+        planes = np.asarray(strip)
+        blue, red = (_upsampled(planes[..., i], axes) for i in (1, 2))
+        pixels = _rgb(planes[..., 0].astype(np.int32), blue - 128, red - 128)
+        converted = Image.fromarray(pixels[above:])
+        if strip is image:
+            decoded = converted
+        else:
+            decoded.paste(converted, (0, top))
     decoded.info = image.info  # the orientation is in there
     return decoded

@@ -14,6 +14,7 @@ from .limits import MalformedError
 
 MOST_SEGMENTS = 5000  # cameras write some twenty; the text of large profiles is in pieces of 64 kB
 MOST_SCANS = 100  # encoders write ten or so
+MOST_STRAY = 1000  # bytes before a marker that decoders skip, padding among them
 END, SCAN = 0xD9, 0xDA
 ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 SEQUENTIAL = (0xC0, 0xC1)
@@ -48,26 +49,36 @@ def check(file: BinaryIO) -> None:
 
 def _segment(file: BinaryIO) -> tuple[int, int]:
     """The next segment's marker and length; the marker 0 where there is none."""
-    sign = file.read(1)
-    while sign and sign != b"\xff":  # decoders skip what is between segments, too
-        sign = file.read(1)
-    while sign == b"\xff":
-        sign = file.read(1)
-    if not sign:
-        return 0, 0
-    if sign[0] in ALONE or sign[0] == END:
-        return sign[0], 0
+    marker = _marker(file)
+    if marker in ALONE or marker in (0, END):
+        return marker, 0
     length = file.read(2)
-    return (sign[0], struct.unpack(">H", length)[0]) if len(length) == 2 else (0, 0)
+    return (marker, struct.unpack(">H", length)[0]) if len(length) == 2 else (0, 0)
+
+
+def _marker(file: BinaryIO) -> int:
+    """The next marker, 0 at the end of the file; raises MalformedError if too much is before it."""
+    before = 0
+    for _ in range(MOST_STRAY):
+        sign = file.read(1)
+        if not sign:
+            return 0
+        if before == 0xFF and sign[0] not in (0, 0xFF):
+            return sign[0]
+        before = sign[0]
+    raise MalformedError(f"it has more than {MOST_STRAY} bytes between two segments")
 
 
 def _check_scans(data: bytes) -> None:
     """Count the scans from the first one's data on, up to the end of the picture."""
-    scans, place = 1, 0
+    scans, markers, place = 1, 0, 0
     while (found := MARKER.search(data, place)) is not None:
         marker, place = data[found.start() + 1], found.end()
+        markers += 1
         if marker == END:
             return
+        if markers > MOST_SEGMENTS:
+            raise MalformedError(f"it has more than {MOST_SEGMENTS} segments")
         if marker == SCAN:
             scans += 1
             if scans > MOST_SCANS:

@@ -1,8 +1,12 @@
 """Photos made to do harm: bombs, rare formats, files that are two things at once."""
 
 import io
+import os
 import struct
+import subprocess
+import sys
 import time
+import tracemalloc
 import zipfile
 import zlib
 
@@ -13,6 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from capexport import ImageError, load_image
+from capexport.batch import storage
+from capexport.cli.main import main
+from capexport.image import MOST_BYTES, held
 from capexport.structure.jpeg import check
 from tests.web import jpeg
 
@@ -165,3 +172,157 @@ def test_a_large_photo_is_no_bomb():
 @given(st.binary(max_size=300), st.binary(max_size=20))
 def test_any_segments(data, head):
     check(io.BytesIO(head + data))
+
+
+def hole(path, head=b"", size=2**32):
+    path.write_bytes(head)
+    os.truncate(path, size)
+    return path
+
+
+def test_files_with_holes(tmp_path):
+    """A hole takes no room on a disk and all of the memory."""
+    image = Image.new("RGB", (64, 64))
+    progressive = saved(image.convert("L"), "JPEG", progressive=True)
+    ends = 33 + 8  # where the data of a PNG's second chunk begin
+    heads = [progressive, saved(image, "WEBP"), saved(image, "PNG")[:33] + struct.pack(">I", 2**31 - 1) + b"tEXt"]
+    assert len(heads[-1]) == ends
+    assert MOST_BYTES == storage.MOST_BYTES
+    for head in heads:
+        path = hole(tmp_path / "photo", head)
+        tracemalloc.start()
+        refused(path, "more than 256 MiB")
+        for buffering in (-1, 0):
+            with path.open("rb", buffering) as file:
+                refused(file, "more than 256 MiB")
+        assert tracemalloc.get_traced_memory()[1] < 3 * MOST_BYTES
+        tracemalloc.stop()
+    refused(bytes(MOST_BYTES + 1), "more than 256 MiB")
+    photo = progressive + bytes(2**20)
+    np.testing.assert_array_equal(load_image(io.BytesIO(photo)), load_image(photo))
+    assert load_image(held(io.BytesIO(photo))).shape == (224, 224, 3)
+
+
+def test_what_is_no_plain_file(tmp_path):
+    """Who opens a pipe waits for its other end, and a device may have none."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "pipe.jpg", "/dev/zero", "/dev/urandom", tmp_path):
+        refused(path, "not a plain file")
+
+
+@pytest.mark.parametrize("junk", [b"\0", b"\xff", b"\xff\0", b"x"])
+def test_what_is_between_segments(junk):
+    """Decoders pass over it byte by byte."""
+    data = jpeg(2, side=48)
+    started = time.monotonic()
+    refused(data[:2] + junk * 20_000_000 + data[2:], "bytes between two segments")
+    assert time.monotonic() - started < 1
+    np.testing.assert_array_equal(load_image(data[:3] + b"\xff" * 20 + data[3:]), load_image(data))
+
+
+def test_segments_behind_what_decoders_pass_over():
+    data, text = jpeg(1, side=48), b"Exif\0\0 a text"
+    segment = b"\xff\xe1" + bytes([0, len(text) + 2]) + text
+    refused(data[:2] + b"\xff\0" + segment * 6000 + data[2:], "more than 5000 segments")
+    scans = saved(Image.new("L", (512, 512)), "JPEG", progressive=True)
+    refused(scans[:-2] + b"\xff\xfe\0\2" * 6000 + scans[-2:], "more than 5000 segments")
+
+
+def traced(work):
+    """The most memory that Python and NumPy have held meanwhile."""
+    tracemalloc.start()
+    work()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I"])
+def test_16_bit_grey(mode):
+    """Rounded to 8 bits as ever, in strips."""
+    samples = np.arange(-9000, 74_000, dtype=np.int32) if mode == "I" else np.arange(65536, dtype=np.uint16)
+    image = Image.fromarray(np.resize(samples, (64, 40_000)))
+    assert image.mode == mode
+    expected = (np.asarray(image, np.int64).clip(0, 65535) / 257 + 0.5).astype(np.uint8)
+    np.testing.assert_array_equal(load_image(image, (64, 40_000))[..., 1], expected)
+    large = Image.fromarray(np.zeros((4000, 4000), np.uint16))
+    assert traced(lambda: load_image(large)) < 40e6
+
+
+def test_transparency_in_strips():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (1500, 1500, 4), np.uint8)
+    image = Image.fromarray(pixels)
+    white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    np.testing.assert_array_equal(load_image(image, (1500, 1500)), np.asarray(white))
+    palette = image.convert("RGB").quantize(64)
+    palette.info["transparency"] = bytes(range(64))
+    whole = palette.convert("RGBA")
+    white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), whole).convert("RGB")
+    np.testing.assert_array_equal(load_image(palette, (1500, 1500)), np.asarray(white))
+
+
+def test_bilinear_takes_the_rows_and_columns_that_it_needs():
+    image = Image.new("RGB", (2_000_000, 8), "red")
+    assert traced(lambda: load_image(image, resize="bilinear")) < 120e6
+    data = saved(Image.new("RGB", (5000, 5000), "red"), "JPEG")
+    assert traced(lambda: load_image(data, resize="bilinear")) < 120e6
+
+
+def exif(tag, kind):
+    """A JPEG file with orientation 6 and an odd entry in its EXIF."""
+    entries = struct.pack("<HHII", 0x112, 3, 1, 6) + struct.pack("<HHII", tag, kind, 1, 8)
+    data = b"Exif\0\0II*\0\x08\0\0\0\2\0" + entries + bytes(4)
+    photo = jpeg(4, side=64)
+    return photo[:2] + b"\xff\xe1" + struct.pack(">H", len(data) + 2) + data + photo[2:]
+
+
+@pytest.mark.parametrize(("tag", "kind"), [(0x11A, 2), (0xA005, 5), (0x10E, 12), (0x8769, 2), (0x112, 2)])
+def test_odd_entries_beside_the_orientation(tag, kind):
+    upright = Image.open(io.BytesIO(jpeg(4, side=64))).transpose(Image.Transpose.ROTATE_270)
+    pixels = load_image(exif(tag, kind), (64, 64))
+    if tag not in (0x8769, 0x112):
+        np.testing.assert_array_equal(pixels, np.asarray(upright))
+
+
+SMALL = chunk(b"IDAT", zlib.compress((b"\0" + bytes(48)) * 16))
+BLACK = {
+    "a text called transparency": png(16, 16, chunk(b"tEXt", b"transparency\0x"), SMALL),
+    "a text called xmp": png(16, 16, chunk(b"tEXt", b"xmp\0x"), SMALL),
+    "a text called exif": png(16, 16, chunk(b"iTXt", b"exif\0\0\0\0\0x"), SMALL),
+    "a profile that is no number": png(16, 16, chunk(b"tEXt", b"Raw profile type exif\0\n\n\nxyz"), SMALL),
+}
+
+
+@pytest.mark.parametrize("name", BLACK)
+def test_texts_that_decoders_take_for_something_else(name):
+    assert not load_image(BLACK[name]).any()
+
+
+def test_a_decoder_that_trips(monkeypatch):
+    refused(png(16, 16, SMALL, chunk(b"iCCP", b"")), "cannot be read")
+    with pytest.raises(MemoryError), monkeypatch.context() as changed:
+        changed.setattr(Image.Image, "load", lambda _: (_ for _ in ()).throw(MemoryError))
+        load_image(Image.new("RGB", (16, 16)))
+
+
+def test_a_bad_photo_beside_a_good_one(tmp_path, tiny_bundle, capsys):
+    (tmp_path / "bad.png").write_bytes(png(16, 16, SMALL, chunk(b"iCCP", b"")))
+    (tmp_path / "good.jpg").write_bytes(jpeg(1))
+    paths = [str(tmp_path / name) for name in ("bad.png", "good.jpg")]
+    assert main(["caption", *paths, "--bundle", str(tiny_bundle.directory)]) == 2
+    said = capsys.readouterr()
+    assert "good.jpg: " in said.out
+    assert "bad.png cannot be read" in said.err
+
+
+def test_warnings_of_decoders_are_not_said(tmp_path):
+    """Of animated PNG without frames, damaged EXIF and large photos."""
+    (tmp_path / "a.png").write_bytes(png(16, 16, chunk(b"acTL", bytes(8)), SMALL))
+    (tmp_path / "b.jpg").write_bytes(
+        exif(0x10E, 7).replace(struct.pack("<HHI", 0x10E, 7, 1), b"\x0e\1\2\0\x0f\x27\0\0")
+    )
+    Image.new("1", (10_000, 9_000)).save(tmp_path / "c.bmp")
+    code = f"import capexport; [capexport.load_image(f'{tmp_path}/{{name}}') for name in ('a.png', 'b.jpg', 'c.bmp')]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
