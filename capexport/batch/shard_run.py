@@ -12,9 +12,10 @@ from pathlib import Path
 
 from ..bundle import Bundle
 from ..errors import DataError, OptionError, OutputError
+from ..image import Held
 from ..runtime.captioner import Captioner
 from ..runtime.options import DecodingOptions
-from .ahead import batched, rows_ahead
+from .ahead import rows_ahead
 from .rows import Row
 from .run import BATCH, Tally, check_numbers, run_id
 from .shards import ALL, Share, photos_of, stem
@@ -23,6 +24,7 @@ from .tables import WRITERS, load_parquet, write_jsonl
 
 FORMATS = {".jsonl": write_jsonl, **WRITERS}
 STATS = ".stats.json"
+LARGE = 1 << 25  # bytes of the photos of a batch
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def caption_shard(captioner: Captioner, what: Shards, shard: str, options: Decod
     if what.force:
         remove(what.captions(shard))  # or the statistics of the new ones would stand beside the old ones
     stats = Stats(shard, name_of(what.captions(shard)), run)
-    batches = batched(photos_of(shard), what.batch)
+    batches = _batches(photos_of(shard), what.batch)
     rows = rows_ahead(captioner, batches, options, what.min_confidence, run)
     with new_output(what.captions(shard), force=True) as partial:
         FORMATS[Path(what.captions(shard)).suffix](stats.counted(itertools.chain.from_iterable(rows)), partial)
@@ -175,6 +177,20 @@ def caption_shard(captioner: Captioner, what: Shards, shard: str, options: Decod
             known = {name: value for name, value in asdict(stats).items() if name not in ("error", "earlier")}
             written.write_text(json.dumps(known, indent=1) + "\n", encoding="ascii")
     return stats
+
+
+def _batches(photos: Iterable[Held], most: int) -> Iterator[list[Held]]:
+    """The photos, so many at a time, or fewer of large ones, for a number of batches is in memory at once."""
+    batch: list[Held] = []
+    size = 0
+    for photo in photos:
+        batch.append(photo)
+        size += len(photo.body) if isinstance(photo.body, bytes) else 0
+        if len(batch) == most or size > LARGE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def try_shard(captioner: Captioner, what: Shards, shard: str, options: DecodingOptions) -> Stats:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
-import tarfile
+import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import Any
 
 from ..errors import DataError, ImageError, OptionError
 from ..image import SUFFIXES as PHOTOS
 from ..image import Held
 from .storage import MOST_BYTES, is_folder, is_uri, join, listing, name_of, open_input
 from .tables import load_parquet
+from .tar import DAMAGES, Tar
 
-ROWS = 64  # of a Parquet file that are read together
+ROWS = 8  # of a Parquet file that are read together
 
 
 def photos_of_tar(shard: str) -> Iterator[Held]:
@@ -26,31 +28,31 @@ def photos_of_tar(shard: str) -> Iterator[Held]:
 
     Raises DataError for a file that is damaged or no tar file, OSError for one that cannot be read.
     """
+    with open_input(shard) as file, _whole_tar(shard):
+        tar = Tar(file)
+        for member in tar:
+            if _is_photo(member.name):
+                name = inside(shard, member.name)
+                large = member.size > MOST_BYTES
+                yield Held(name, _too_large(name, member.size) if large else tar.read(member))
+
+
+@contextmanager
+def _whole_tar(shard: str) -> Iterator[None]:
     try:
-        with open_input(shard) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_Whole) as tar:
-            for member in tar:
-                if member.isfile() and _is_photo(member.name):
-                    name = join(shard, member.name)
-                    if member.size > MOST_BYTES:
-                        yield Held(name, ImageError(f"{name} is too large: {member.size / 1e6:.0f} MB."))
-                        continue
-                    body = tar.extractfile(member)
-                    yield Held(name, body.read() if body else b"")
-    except (tarfile.TarError, EOFError, ValueError) as error:
+        yield
+    except DAMAGES as error:
         raise DataError(f"{shard} is no whole tar file: {error}.") from error
 
 
-class _Whole(tarfile.TarInfo):
-    """Members of a tar file that ends as tar files do: tarfile takes whatever it cannot read for the end."""
+def _too_large(name: str, size: int) -> ImageError:
+    return ImageError(f"{name} is too large: {size / 1e6:.0f} MB, more than {MOST_BYTES >> 20} MiB.")
 
-    @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
-        try:
-            return super().fromtarfile(tar)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"{error} at byte {tar.offset:,}") from error
+
+def inside(shard: str, name: str) -> str:
+    """The path of a photo's row: the shard's, and the name after it, which leads nowhere else, whatever it is."""
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    return "/".join((shard.rstrip("/") if is_uri(shard) else str(Path(shard)), *parts))
 
 
 def _is_photo(name: str) -> bool:
@@ -73,17 +75,37 @@ def photos_of_parquet(shard: str) -> Iterator[Held]:
     try:
         with open_input(shard) as file, parquet.ParquetFile(file) as table:
             column, inner = _photo_column(shard, table.schema_arrow)
-            number = 0
-            for group in table.iter_batches(batch_size=ROWS, columns=[f"{column}.bytes" if inner else column]):
-                values = group.column(0)
-                for value in values.field("bytes") if inner else values:
-                    name, body = join(shard, str(number)), value.as_py()
-                    yield Held(
-                        name, ImageError(f"{name} cannot be read: the row has no photo.") if body is None else body
-                    )
+            path, number = f"{column}.bytes" if inner else column, 0
+            for group in range(table.num_row_groups):
+                rows, size = _rows_and_size(table.metadata.row_group(group), path)
+                if rows == 1 and size > MOST_BYTES:
+                    name = inside(shard, str(number))
+                    yield Held(name, _too_large(name, size))
                     number += 1
-    except pa.ArrowInvalid as error:
+                    continue
+                # No photo is larger than what all of them are unpacked: so memory has a bound, copies or not.
+                together = min(ROWS, max(1, MOST_BYTES // max(1, size)))
+                for batch in table.iter_batches(together, [group], [path]):
+                    values = batch.column(0)
+                    for value in values.field("bytes") if inner else values:
+                        yield _in_row(inside(shard, str(number)), value)
+                        number += 1
+    except (pa.ArrowException, ValueError) as error:
         raise DataError(f"{shard} is no whole Parquet file: {error}.") from error
+
+
+def _rows_and_size(group: Any, path: str) -> tuple[int, int]:
+    """How many rows a group of a Parquet file has, and how many bytes a column of it, unpacked."""
+    columns = (group.column(number) for number in range(group.num_columns))
+    return group.num_rows, sum(one.total_uncompressed_size for one in columns if one.path_in_schema == path)
+
+
+def _in_row(name: str, value: Any) -> Held:
+    """The photo of a value of pyarrow's."""
+    buffer = value.as_buffer() if value.is_valid else None
+    if buffer is None:
+        return Held(name, ImageError(f"{name} cannot be read: the row has no photo."))
+    return Held(name, _too_large(name, buffer.size) if buffer.size > MOST_BYTES else buffer.to_pybytes())
 
 
 def _photo_column(shard: str, schema: Any) -> tuple[str, bool]:
@@ -114,6 +136,9 @@ READERS: dict[str, Callable[[str], Iterator[Held]]] = {
 }
 
 
+IN_SHARD = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, READERS))}))/(.*)", re.IGNORECASE | re.DOTALL)
+
+
 def suffix_of(name: str) -> str | None:
     """The one of READERS that a name ends in."""
     return next((suffix for suffix in READERS if name.lower().endswith(suffix)), None)
@@ -132,20 +157,19 @@ def photos_of(shard: str) -> Iterator[Held]:
 
 def split_shard(path: str) -> tuple[str, str] | None:
     """The shard of a photo that is named after it, and the photo's name in there; None for a photo on its own."""
-    for suffix in READERS:
-        shard, found, name = path.partition(f"{suffix}/")
-        if found:
-            return shard + suffix, name
-    return None
+    found = IN_SHARD.fullmatch(path)
+    return (found[1], found[2]) if found else None
 
 
 def read_from_shard(shard: str, path: str) -> bytes:
     """The bytes of a photo in a shard, by the path of its row; raises DataError, or ImageError if it is not there."""
     if shard.lower().endswith(".tar") and not is_uri(shard):
-        place, size = _places(shard).get(path, (0, 0))
-        with open_input(shard) as file:
-            file.seek(place)
-            return file.read(min(size, MOST_BYTES))
+        places = _places(shard)
+        if path in places:
+            place, size = places[path]
+            with open_input(shard) as file:
+                file.seek(place)
+                return file.read(min(size, MOST_BYTES))
     for photo in photos_of(shard):
         if str(photo) == path:
             return photo.read()
@@ -156,11 +180,12 @@ def read_from_shard(shard: str, path: str) -> bytes:
 def _places(shard: str) -> dict[str, tuple[int, int]]:
     """Where the photos of a tar file that is not packed are, and how large, by the paths of their rows."""
     try:
-        with tarfile.open(shard, "r:") as tar:
-            members = [member for member in tar if member.isfile() and _is_photo(member.name)]
-    except (OSError, tarfile.TarError) as error:
+        with open_input(shard) as file, _whole_tar(shard):
+            tar = Tar(file)
+            members = [] if tar.packed else [member for member in tar if _is_photo(member.name)]
+    except OSError as error:
         raise DataError(f"{shard} cannot be read: {error}.") from error
-    return {join(shard, member.name): (member.offset_data, member.size) for member in members}
+    return {inside(shard, member.name): (member.place, member.size) for member in members}
 
 
 def find_shards(sources: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ import functools
 import glob
 import os
 import platform
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from ..errors import DataError, ImageError, MissingExtraError, OutputError
 from ..image import Held
 
 DAY = 86_400.0
+BUCKETS = ("s3", "gs", "gcs", "abfs", "abfss")  # schemes whose paths begin with a bucket
+MOST_TEXT = 1 << 20  # bytes of a small file; what is longer is cut, and then no JSON
 MOST_BYTES = 1 << 28  # of a photo's file; what is larger is not read
 
 
@@ -92,20 +95,23 @@ def listing(folder: str) -> Iterator[tuple[str, bool]]:
 
 @contextmanager
 def open_input(location: str) -> Iterator[BinaryIO]:
-    """The file, to be read from its beginning or anywhere; raises OSError."""
+    """The file, to be read from its beginning or anywhere; raises OSError, for a pipe or a device, too."""
     if is_uri(location):
         filesystem, path = _at(location)
         with filesystem.open_input_file(path) as file:
             yield file
     else:
-        with Path(location).open("rb") as opened:
+        descriptor = os.open(location, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as opened:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(0, "it is not a plain file", location)
             yield opened
 
 
 def read_text(location: str) -> str:
     """A small file; raises OSError, ValueError if it is no UTF-8."""
     with open_input(location) as file:
-        return file.read().decode()
+        return file.read(MOST_TEXT).decode()
 
 
 @contextmanager
@@ -176,9 +182,18 @@ def remove(location: str) -> None:
 
 
 def _at(location: str) -> tuple[Any, str]:
-    """The filesystem and the path in it. The URI is taken as it is: a `%` or `?` is one of the name's own."""
+    """The filesystem and the path in it. The URI is taken as it is: a `%` or `?` is one of the name's own.
+
+    Raises DataError for a URI without a bucket, or of a kind that there is not.
+    """
     scheme, _, path = location.partition("://")
-    filesystem, root = _filesystem(scheme, path.partition("/")[0])
+    bucket = path.partition("/")[0]
+    if not bucket and scheme in BUCKETS:
+        raise DataError(f"{location[:80]} names no bucket: {scheme}://BUCKET/NAME is how it is written.")
+    # Behind a `?` settings would follow, such as another server, which a row's path must not choose.
+    if not bucket.isprintable() or set(bucket) & set("?#% "):
+        raise DataError(f"{location[:80]} names no bucket: {bucket[:80]} is no name of one.")
+    filesystem, root = _filesystem(scheme, bucket)
     return filesystem, path if root else f"/{path.lstrip('/')}"
 
 

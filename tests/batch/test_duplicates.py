@@ -81,22 +81,25 @@ def test_near_copies_share_a_caption_if_asked_for(captioner, photos, tmp_path):
 @pytest.mark.parametrize("distance", [0, 1, 2, 3])
 def test_the_nearest_is_found_wherever_the_bits_differ(distance, tmp_path):
     rng = np.random.default_rng(distance)
+    lists = {"words": [], "tokens": [], "log_probabilities": [], "alternatives": []}
+    caption = {"text": "", "confidence": 1.0, **lists}
     with (
         open_cache(tmp_path / "cache", "ours", distance) as cache,
         open_cache(tmp_path / "cache", "theirs", 3) as other,
     ):
         for k in range(50):
             bits = int(rng.integers(0, 2**64, dtype=np.uint64))
-            cache.add(Found("", None, f"sha-{k}", bits), {"path": str(k)})
+            kept = {**caption, "path": str(k)}
+            cache.add(Found("", None, f"sha-{k}", bits), kept)
             cache.commit()
             for differing in range(5):
                 flipped = bits
                 for place in rng.choice(64, differing, replace=False):
                     flipped ^= 1 << int(place)
                 row = cache.find(Found("", None, "another", flipped))
-                assert row == ({"path": str(k)} if differing <= distance and distance else None)
+                assert row == (kept if differing <= distance and distance else None)
                 assert other.find(Found("", None, f"sha-{k}", bits)) is None
-            assert cache.find(Found("", None, f"sha-{k}", 0)) == {"path": str(k)}
+            assert cache.find(Found("", None, f"sha-{k}", 0)) == kept
 
 
 def test_a_hash_bears_noise_and_tells_photos_apart(photos):
