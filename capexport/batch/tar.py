@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import re
 import zlib
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 BLOCK = 512
+ZEROS = bytes(BLOCK)
 LONGEST = 1 << 20  # bytes of a header that a member has beside its own, for its name and the like
+FIELD, OCTAL = re.compile(rb"([0-9]{1,7}) ([^=]*)="), re.compile(rb"[0-7]*")
 LONGEST_NAME = 4096
 MOST = 16  # such headers of a member
-CHUNK = 1 << 20
+CHUNK = 1 << 17
 PLAIN, SPARSE, LONG_NAME, LONG_LINK = (b"0", b"\0", b"7"), b"S", b"L", b"K"
 PAX, PAX_OF_ALL = (b"x", b"X"), b"g"
 SPARSE_FIELD = "GNU.sparse"
@@ -54,7 +57,7 @@ class Tar:
         self._size = file.seek(0, 2)
         file.seek(0)
         self.packed = next((kind for magic, kind in PACKED.items() if begin.startswith(magic)), None)
-        self._file = cast(BinaryIO, self.packed(file)) if self.packed else file
+        self._file = cast(BinaryIO, io.BufferedReader(self.packed(file), CHUNK)) if self.packed else file
         self._place = 0
 
     def __iter__(self) -> Iterator[Member]:
@@ -81,7 +84,7 @@ class Tar:
         beside: dict[str, str] = {}
         for _ in range(MOST + 1):
             header = self._exactly(BLOCK)
-            if not header.strip(b"\0"):
+            if header == ZEROS:
                 return None
             _check(header, self._place - BLOCK)
             kind, size = header[156:157], _size(header[124:136])
@@ -132,9 +135,8 @@ class Tar:
 
 def _check(header: bytes, place: int) -> None:
     """Raise ValueError unless a header's sum is what it says, with bytes taken as signed ones or not."""
-    rest = header[:148] + b" " * 8 + header[156:]
-    signed = sum(rest) - 256 * sum(byte > 127 for byte in rest)
-    if _size(header[148:156]) not in (sum(rest), signed):
+    stated, rest = _size(header[148:156]), header[:148] + b" " * 8 + header[156:]
+    if stated != sum(rest) and stated != sum(rest) - 256 * sum(byte > 127 for byte in rest):
         raise ValueError(f"its header at byte {place:,} is damaged")
 
 
@@ -143,7 +145,7 @@ def _size(field: bytes) -> int:
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     digits = field.partition(b"\0")[0].strip()
-    if not re.fullmatch(rb"[0-7]*", digits):
+    if not OCTAL.fullmatch(digits):
         raise ValueError("a number in a header is none")
     return int(digits or b"0", 8)
 
@@ -169,7 +171,7 @@ def _pax(data: bytes) -> dict[str, str]:
     Only the path and the size, and SPARSE_FIELD if there are any for sparse files.
     """
     fields, place = {}, 0
-    while found := re.compile(rb"([0-9]{1,7}) ([^=]*)=").match(data, place):
+    while found := FIELD.match(data, place):
         end = place + int(found[1])
         if end <= found.end() or data[end - 1 : end] != b"\n":
             break
