@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..atomic import clear_partials, new_file
-from ..batch.journal import lock, read_rows, whole_lines
+from ..atomic import check_plain, clear_partials, new_file
+from ..batch.journal import check_torn, lock, placed_rows, read_lines, whole_lines
 from ..batch.rows import Row
 from ..batch.shards import split_shard
 from ..batch.sidecars import Sidecar
@@ -19,10 +21,13 @@ from ..batch.storage import is_uri
 from ..errors import OptionError, OutputError
 
 OPEN, ACCEPTED, EDITED, EMPTIED, UNREADABLE = "open", "accepted", "edited", "emptied", "unreadable"
+DECIDED = (ACCEPTED, EDITED, EMPTIED)
 STATES = (OPEN, ACCEPTED, EDITED, EMPTIED, UNREADABLE)
 LONGEST = 2000  # signs of a caption
 SAVED = ".review.jsonl"  # of the file of decisions that are not in the captions yet, after the captions' name
+BEGIN = b'{"number": '  # of a decision's line, as it is written
 ORDERS = ("doubtful", "file")
+CONTROL, SURROGATE = re.compile("[\x00-\x1f\x7f-\x9f]"), re.compile("[\ud800-\udfff]")
 Fields = dict[str, Any]
 
 
@@ -39,12 +44,11 @@ class Captions:
         self._states = bytearray()
         self._changed: dict[int, Fields] = {}
         self._lock = threading.Lock()
-        place = 0
-        for row, line in zip(read_rows(path), path.open("rb"), strict=True):
+        for place, row in placed_rows(path):
             self._places.append(place)
-            place += len(line)
-            self._confidences.append(2.0 if row["error"] else row["confidence"])
+            self._confidences.append(2.0 if row["confidence"] is None else row["confidence"])
             self._states.append(STATES.index(_state(row)))
+        check_plain(self._decisions_path)
         if self._decisions_path.exists():
             self._read_decisions()
         self._doubtful = array("l", sorted(range(len(self)), key=self._confidences.__getitem__))
@@ -99,7 +103,9 @@ class Captions:
         row = self.row(number)
         if row["error"] is not None or state not in STATES or state == UNREADABLE:
             raise OptionError(f"The caption of {row['path']} cannot be {state}.")
-        text = " ".join(text.split())
+        text = " ".join(CONTROL.sub(" ", text).split())
+        if SURROGATE.search(text):
+            raise OptionError("A caption is of signs that a file can hold.")
         if len(text) > LONGEST or (state == EDITED and not text):
             raise OptionError(f"A caption has up to {LONGEST} signs, and one at least.")
         with self._lock:
@@ -143,7 +149,7 @@ class Captions:
     def _write_sidecars(self, kind: Sidecar) -> None:
         for number, fields in self._changed.items():
             row = self.row(number)
-            if not is_uri(row["path"]) and split_shard(row["path"]) is None and Path(row["path"]).is_file():
+            if not is_uri(row["path"]) and split_shard(row["path"]) is None and is_photo(Path(row["path"])):
                 before = {self._on_disk(number)["text"], said_text(row)}
                 kind.replace(Path(row["path"]), before, fields["text"])
 
@@ -152,15 +158,23 @@ class Captions:
         self._states[number] = STATES.index(fields["review"] or OPEN)
 
     def _read_decisions(self) -> None:
-        """Those that a killed review left; raises OutputError if they are of other captions."""
+        """Those that a killed review left, but for a torn one; raises OutputError if they are of other captions."""
+        place, whole = 0, whole_lines(self._decisions_path)
+        check_torn(self._decisions_path, whole, BEGIN)
+        for count, line in enumerate(read_lines(self._decisions_path), start=1):
+            place += len(line)
+            if place > whole:
+                break
+            fields = _decision(line)
+            if fields is None:
+                raise OutputError(f"Line {count} of {self._decisions_path} is no decision: mend or remove the file.")
+            number, path = fields.pop("number"), fields.pop("path")
+            row = self.row(number) if number < len(self) else None
+            if row is None or row["path"] != path or row["error"] is not None:
+                raise OutputError(f"{self._decisions_path} is of other captions than {self.path}: remove one.")
+            self._take(number, fields)
         with self._decisions_path.open("r+b") as file:
-            file.truncate(whole_lines(self._decisions_path))
-            for line in file:
-                fields = json.loads(line)
-                number, path = fields.pop("number"), fields.pop("path")
-                if number >= len(self) or self.row(number)["path"] != path:
-                    raise OutputError(f"{self._decisions_path} is of other captions than {self.path}: remove one.")
-                self._take(number, fields)
+            file.truncate(whole)
 
 
 @contextmanager
@@ -195,8 +209,29 @@ def said_text(row: Row) -> str:
     return " ".join(word for word in row["words"] or () if word != "[END]")
 
 
+def _decision(line: bytes) -> Fields | None:
+    """A decision as decide writes it; None for anything else."""
+    found: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(line)
+    if not (isinstance(found, dict) and found.keys() == {"number", "path", "text", "review"}):
+        return None
+    number, path, text, review = found["number"], found["path"], found["text"], found["review"]
+    fits = type(number) is int and number >= 0 and isinstance(path, str) and isinstance(text, str)
+    fits = fits and not SURROGATE.search(text) and (review is None or review in DECIDED)
+    return found if fits else None
+
+
+def is_photo(path: Path) -> bool:
+    """Whether there is a file; of a path that there cannot be, not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _state(row: Row) -> str:
     if row["error"] is not None:
         return UNREADABLE
-    found = row.get("review") or OPEN
-    return found if found in STATES else OPEN
+    found = row.get("review")
+    return found if found in DECIDED else OPEN

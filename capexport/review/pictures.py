@@ -19,6 +19,7 @@ from ..image import Photo, read_photo
 from ..runtime.caption import Caption
 from ..runtime.captioner import Captioner
 from ..runtime.options import DecodingOptions
+from .captions import is_photo
 
 SIDE = 640  # of a picture at most, in pixels
 KEPT = 256  # photos whose thumbnails and attention stay in memory
@@ -83,7 +84,7 @@ class Pictures:
             return read_from_shard(inside[0], path)
         if is_uri(path):
             return Remote(path)
-        found = next(filter(Path.is_file, (Path(path), self._beside / path)), None)
+        found = next(filter(is_photo, (Path(path), self._beside / path)), None)
         if found is None:
             raise ImageError(f"There is no photo at {path}: review from the folder in which it was captioned.")
         return found

@@ -6,6 +6,7 @@ import hmac
 import json
 import math
 import secrets
+import sys
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -14,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ..attention_page import content_policy
 from ..batch.rows import Row
-from ..errors import CapexportError, ImageError, OptionError, OutputError
+from ..errors import CapexportError, ImageError, OptionError, OutputError, printable
 from .captions import Captions, said_text
 from .pictures import Pictures
 
@@ -42,6 +43,12 @@ class ReviewServer(ThreadingHTTPServer):
             raise OutputError(f"Port {port} cannot be used: {error}; choose another with --port.") from error
         self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing is said of clients that go away, or send nothing for long, and a line of all else."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            print(f"capexport: a request failed: {type(error).__name__}: {printable(str(error))}", file=sys.stderr)
+
     @property
     def url(self) -> str:
         """Where the page is."""
@@ -50,6 +57,7 @@ class ReviewServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: ReviewServer
+    timeout = 60  # seconds that a client may be silent
 
     def log_message(self, *_: object) -> None:
         pass
@@ -68,8 +76,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer({"/decide": self._decide})
 
     def _answer(self, routes: dict[str, Callable[[dict[str, str]], tuple[str, bytes]]]) -> None:
-        address = urlsplit(self.path)
-        query = {name: values[-1] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
+        try:
+            address = urlsplit(self.path)
+            query = {name: values[-1] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
+        except ValueError:  # it is no address at all
+            address, query = urlsplit(""), {}
         key = query.get("key", "")
         if self.headers.get("Host") not in self.server.hosts or not hmac.compare_digest(
             key.encode(), self.server.key.encode()
@@ -78,12 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif address.path not in routes:
             self._send(404, "text/plain", b"There is nothing here.")
         else:
-            try:
-                self._send(200, *routes[address.path](query))
-            except ImageError as error:
-                self._send(404, "text/plain", str(error).encode())
-            except (CapexportError, ValueError, TypeError, KeyError) as error:
-                self._send(400, "text/plain", str(error).encode())
+            self._send(*_tried(routes[address.path], query))
 
     def _send(self, code: int, kind: str, body: bytes) -> None:
         self.send_response(code)
@@ -122,8 +128,10 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(length))
         if not isinstance(asked, dict):
             raise OptionError("A decision is an object.")
-        number = int(asked["number"])
-        self.server.captions.decide(number, str(asked["state"]), str(asked.get("text", "")))
+        number, state, text = asked.get("number"), asked.get("state"), asked.get("text", "")
+        if not (type(number) is int and isinstance(state, str) and isinstance(text, str)):
+            raise OptionError("A decision has a number, a state and a text.")
+        self.server.captions.decide(number, state, text)
         return self._json({"row": self._shown(number)})
 
     def _row(self, query: dict[str, str]) -> Row:
@@ -146,3 +154,15 @@ class _Handler(BaseHTTPRequestHandler):
         captions = self.server.captions
         about = {"name": str(captions.path), "total": len(captions), "counts": captions.counts()}
         return "application/json", json.dumps({**body, **about}).encode()
+
+
+def _tried(work: Callable[[dict[str, str]], tuple[str, bytes]], query: dict[str, str]) -> tuple[int, str, bytes]:
+    """An answer with its code, or what is wrong: with the photo (404), or with what was asked (400)."""
+    try:
+        return 200, *work(query)
+    except TimeoutError:  # the client's; a photo's is an ImageError
+        raise
+    except (ImageError, OSError) as error:
+        return 404, "text/plain", printable(str(error)).encode()
+    except (CapexportError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        return 400, "text/plain", printable(str(error)).encode()
