@@ -15,13 +15,14 @@ from pathlib import Path
 from .atomic import new_directory
 from .errors import BundleError, VocabularyError
 from .manifest import CAPTIONER, MANIFEST, MAX_BYTES, PARITY, VOCABULARY, File, Manifest, parse_manifest
-from .plain import read_plain
-from .sense import check_sense
+from .plain import quoted, read_plain, shortened
+from .sense import MOST, check_sense
 from .structure import check_archive, check_graph
 from .vocabulary import BANNED, Vocabulary
 
 MAX_FILE = 2**31  # bytes, which graphs' formats cannot have more of
 MAX_VOCABULARY = 2**26
+MAX_NAME = 255  # characters of a file's name, as of file systems
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,11 @@ def write_bundle(directory: Path, manifest: Manifest, files: Mapping[str, bytes]
 def read_bundle(directory: str | Path) -> Bundle:
     """Read and check a bundle; raises BundleError with what is wrong and in which file."""
     directory = Path(directory)
-    if not directory.is_dir():
-        raise BundleError(f"There is no bundle at {directory}.")
+    there = _listed(directory)
     manifest = parse_manifest(_read(directory / MANIFEST, MAX_BYTES))
-    _check_names(directory, manifest)
+    _check_names(directory, manifest, there)
     files = {name: _read_checked(directory / name, file) for name, file in manifest.files.items()}
-    vocabulary = _vocabulary(directory, files[VOCABULARY])
+    vocabulary = _vocabulary(directory, files[VOCABULARY], manifest.shape.vocabulary)
     check_sense(manifest, vocabulary)
     check_archive(files[PARITY], f"{directory / PARITY}")
     for name in sorted({graph.file for graph in manifest.graphs.values()}):
@@ -91,26 +91,38 @@ def read_bundle(directory: str | Path) -> Bundle:
     return Bundle(directory, manifest, vocabulary, files)
 
 
-def _vocabulary(directory: Path, text: bytes) -> Vocabulary:
+def _listed(directory: Path) -> set[str]:
+    """The names of a directory's files."""
+    try:
+        if directory.is_dir():
+            return set(os.listdir(directory))
+    except OSError as error:  # is_dir raises it, too, e.g. for a path that is too long
+        raise BundleError(f"{shortened(directory)} cannot be read: {error.strerror}.") from error
+    raise BundleError(f"There is no bundle at {directory}.")
+
+
+def _vocabulary(directory: Path, text: bytes, words: int) -> Vocabulary:
+    if text.count(b"\n") > min(words, MOST["vocabulary"]):  # before they are made, for millions take long
+        raise BundleError(f"The bundle {directory} has more words in its vocabulary than its manifest or any may have.")
     try:
         return Vocabulary.from_text(text.decode("utf-8"))
     except (VocabularyError, UnicodeDecodeError) as error:
         raise BundleError(f"The bundle {directory} has an unusable {VOCABULARY}: {error}") from error
 
 
-def _check_names(directory: Path, manifest: Manifest) -> None:
+def _check_names(directory: Path, manifest: Manifest, there: set[str]) -> None:
     for name in manifest.files:
-        if name in ("", ".", "..", MANIFEST) or any(sign in name for sign in "/\\:\0") or not name.isprintable():
-            raise BundleError(f"The bundle {directory} names a file {name!r}, which is not a bare file name.")
+        odd = any(sign in name for sign in "/\\:\0") or not name.isprintable() or len(name) > MAX_NAME
+        if odd or name in ("", ".", "..", MANIFEST):
+            raise BundleError(f"The bundle {directory} names a file {quoted(name)}, which is not a bare file name.")
     needed = {VOCABULARY, PARITY, *(graph.file for graph in manifest.graphs.values())}
     if manifest.graphs.keys() - {CAPTIONER} != {"encoder", "decoder"} or not needed <= manifest.files.keys():
         raise BundleError(f"The bundle {directory} lacks a graph, {VOCABULARY} or {PARITY} in its manifest.")
-    there = set(os.listdir(directory)) - {MANIFEST}
-    missing, extra = manifest.files.keys() - there, there - manifest.files.keys()
+    missing, extra = manifest.files.keys() - there, there - manifest.files.keys() - {MANIFEST}
     if missing:
         raise BundleError(f"The bundle {directory} lacks the file {sorted(missing)[0]}; copy or convert it again.")
     if extra:
-        raise BundleError(f"The bundle {directory} has a file that is not in its manifest: {sorted(extra)[0]!r}.")
+        raise BundleError(f"The bundle {directory} has a file that is not in its manifest: {quoted(sorted(extra)[0])}.")
 
 
 def _read_checked(path: Path, expected: File) -> bytes:

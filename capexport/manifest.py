@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .errors import BundleError
+from .plain import quoted, shortened
 
 SCHEMA = 3
 MANIFEST, VOCABULARY, PARITY = "manifest.json", "vocabulary.txt", "parity.npz"
@@ -17,6 +18,7 @@ CAPTIONER = "captioner"  # the graph that a bundle may have beside its encoder a
 FEATURES = "cross_features"  # what an encoder gives that projects no keys and values: see export.cross_attention
 SIGNATURES = {CAPTIONER: "caption", "encoder": "encode", "decoder": "decode"}  # of graphs that share one file
 MAX_BYTES = 1_000_000
+MAX_TEXT = 1000  # characters
 
 T = TypeVar("T")
 
@@ -122,11 +124,11 @@ def parse_manifest(text: bytes) -> Manifest:
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"The manifest is not JSON: {error}.") from error
+        raise BundleError(f"The manifest is not JSON: {shortened(error)}.") from error
     version = value.get("schema") if isinstance(value, dict) else None
     if version != SCHEMA or type(version) is not int:
         raise BundleError(
-            f"The bundle is of schema version {version!r}; this capexport reads {SCHEMA}. Convert it anew."
+            f"The bundle is of schema version {quoted(version)}; this capexport reads {SCHEMA}. Convert it anew."
         )
     return _build_dataclass(Manifest, value, "manifest")
 
@@ -151,12 +153,14 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         if len(kinds) == len(value):
             return tuple(_build(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
     elif origin is dict and isinstance(value, dict):
-        return {key: _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {key: _build(arguments[1], item, f"{where}.{shortened(key, 80)}") for key, item in value.items()}
     elif origin is types.UnionType and type(value) in arguments:
         return _build(type(value), value, where)
-    elif type(value) is kind and (kind in (str, bool) or (kind is int and 0 <= value < 2**40)):
+    elif type(value) is kind and (
+        kind is bool or (kind is str and len(value) <= MAX_TEXT) or (kind is int and 0 <= value < 2**40)
+    ):
         return value
-    raise BundleError(f"The bundle's {where} is {str(value)[:80]!r}, which is not what belongs there.")
+    raise BundleError(f"The bundle's {where} is {quoted(value)}, which is not what belongs there.")
 
 
 def _build_dataclass(kind: type[T], value: Any, where: str) -> T:

@@ -1,10 +1,30 @@
-"""Files that others made, read in whole: plain ones of a bounded size, never a pipe, a device or a hole."""
+"""What others made: files, read in whole, plain ones of a bounded size, never a pipe, a device or a hole; and values,
+quoted in messages that stay short.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
 from pathlib import Path
+from typing import Any
+
+MOST_QUOTED = 80  # characters
+
+
+def quoted(value: Any, most: int = MOST_QUOTED) -> str:
+    """A value in quotes as it may stand in a sentence: cut, and of lists and the like no more than what they are."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= most else f"{value[:most]!r} and so on"
+    if value is None or isinstance(value, bool | int | float):
+        return shortened(value, most)
+    return f"a {type(value).__name__}"
+
+
+def shortened(message: object, most: int = 500) -> str:
+    """The text of a library's error or a number, cut: it may quote a file's names, which may be long."""
+    text = str(message)
+    return text if len(text) <= most else f"{text[:most]} and so on"
 
 
 def read_plain(path: Path, most: int, links: bool = True) -> bytes:

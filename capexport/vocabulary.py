@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from .errors import VocabularyError
-from .plain import read_plain
+from .plain import quoted, read_plain
 
 PAD, UNKNOWN, START, END = "", "[UNK]", "[START]", "[END]"
 BANNED = (PAD, UNKNOWN, START)  # never generated
@@ -62,10 +62,10 @@ class Vocabulary:
             raise VocabularyError(f"The vocabulary has no {' and no '.join(missing)}.")
         if len(self._ids) != len(self.words):
             [(twice, _)] = Counter(self.words).most_common(1)
-            raise VocabularyError(f"The vocabulary has {twice!r} twice.")
+            raise VocabularyError(f"The vocabulary has {quoted(twice)} twice.")
         unusable = _unusable(self.words[1:])
         if unusable is not None:
-            raise VocabularyError(f"The vocabulary has an unusable word: {unusable[:80]!r}.")
+            raise VocabularyError(f"The vocabulary has an unusable word: {quoted(unusable)}.")
 
     @cached_property
     def _ids(self) -> dict[str, int]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import BundleError
 from ..manifest import Manifest
+from ..plain import shortened
 from ..runtime.rules import FORBIDDEN
 from ..sense import expected_memory
 from ..structure import check_archive
@@ -63,7 +64,7 @@ def unpack(data: bytes, manifest: Manifest) -> list[ParityVector]:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {name: np.asarray(array) for name, array in file.items()}
     except Exception as error:  # what zipfile, zlib and numpy raise for bytes made to do harm has no common base
-        raise BundleError(f"The bundle's parity vectors cannot be read: {error}.") from error
+        raise BundleError(f"The bundle's parity vectors cannot be read: {shortened(error)}.") from error
     count = max(1, sum(name.endswith(".tokens") for name in arrays))
     every = {f"{k}.{key}" for k in range(count) for key in (*KEYS, *expected_memory(manifest))}
     if not {name for name in every if name.split(".")[1] not in LATER} <= arrays.keys() <= every:

@@ -8,6 +8,7 @@ import stat
 import zipfile
 from pathlib import PurePosixPath
 
+from ..plain import quoted, shortened
 from .limits import MalformedError
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -23,7 +24,7 @@ def check(data: bytes, members: int = 1000, most: int = 2**29) -> None:
     except MalformedError:
         raise
     except Exception as error:  # what zipfile raises for bytes made to do harm has no common base
-        raise MalformedError(f"it is no zip archive: {error}") from error
+        raise MalformedError(f"it is no zip archive: {shortened(error)}") from error
 
 
 def check_members(archive: zipfile.ZipFile, members: int, most: int) -> None:
@@ -40,11 +41,11 @@ def check_members(archive: zipfile.ZipFile, members: int, most: int) -> None:
     for one in found:
         path = PurePosixPath(one.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in one.filename:
-            raise MalformedError(f"its member {one.filename[:80]!r} leads out of it")
+            raise MalformedError(f"its member {quoted(one.filename)} leads out of it")
         if stat.S_IFMT(one.external_attr >> 16) not in KINDS:
-            raise MalformedError(f"its member {one.filename[:80]!r} is no file")
+            raise MalformedError(f"its member {quoted(one.filename)} is no file")
         if one.compress_type not in METHODS or one.flag_bits & ENCRYPTED:
-            raise MalformedError(f"its member {one.filename[:80]!r} is encrypted, or packed in an odd way")
+            raise MalformedError(f"its member {quoted(one.filename)} is encrypted, or packed in an odd way")
     places = sorted((one.header_offset, one.compress_size) for one in found)
     if any(start + size > following for (start, size), (following, _) in itertools.pairwise(places)):
         raise MalformedError("its members share bytes")

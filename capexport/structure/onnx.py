@@ -6,10 +6,13 @@ has one: readers of protobuf merge those, and what is merged is not what was loo
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ..plain import quoted
 from .limits import MAX_DEPTH, MAX_ITEMS, MAX_RANK, MAX_TEXT, MalformedError, tensor_bytes
+from .order import Node, check_known, names_from_outside
 
 DOMAINS = ("", "ai.onnx", "com.microsoft")
 OUTSIDE = ("EPContext",)  # operators that name files
@@ -37,6 +40,17 @@ BITS = {
     21: 4,
     22: 4,
 }  # by TensorProto.DataType; strings and complex numbers are not among them
+RAW = 9
+DATA = {
+    4: ((1,), FIXED32, 4),
+    5: ((2, 3, 4, 5, 6, 9, 10, 16, 17, 18, 19, 20, 21, 22), VARINT, 0),
+    7: ((7,), VARINT, 0),
+    10: ((11,), FIXED64, 8),
+    11: ((12, 13), VARINT, 0),
+}  # a tensor's fields of elements: the types that they are for, how one is written, its bytes if that is fixed
+RESULTS = 12
+NAMED = {5: 8, 11: 1, RESULTS: 1}  # a graph's fields of constants, inputs and outputs: where those have their names
+CONTINUED = bytes(range(0x80, 0x100))  # bytes of a number that goes on
 
 # Messages by name: field -> what it holds. A message's name, "text", "number", "float", "bytes", "data" (numbers,
 # packed or one by one, not looked into), or the reason to refuse it. An asterisk marks fields that may repeat.
@@ -140,6 +154,16 @@ def check(data: bytes) -> None:
         raise MalformedError("it has no graph")
 
 
+@dataclass
+class _Scope:
+    """The names of a graph while it is walked; within: those that the graphs in its present node read from outside."""
+
+    given: set[str] = dataclasses.field(default_factory=set)
+    nodes: list[Node] = dataclasses.field(default_factory=list)
+    results: set[str] = dataclasses.field(default_factory=set)
+    within: set[str] = dataclasses.field(default_factory=set)
+
+
 class _Walk:
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -152,14 +176,16 @@ class _Walk:
             "tensor type": self._tensor_type,
             "shape": self._shape,
         }
+        self._scopes: list[_Scope] = []  # of the graphs that the walk is in
 
-    def message(self, kind: str, start: int, end: int, depth: int) -> None:
-        """Walk one message and all within it."""
+    def message(self, kind: str, start: int, end: int, depth: int) -> list[Field]:
+        """Walk one message and all within it; its own fields."""
         if kind == "graph":
             self.graphs += 1
             depth += 1
             if depth > MAX_DEPTH:
                 raise MalformedError(f"its graphs are nested more than {MAX_DEPTH} deep")
+            self._scopes.append(_Scope())
         known = MESSAGES[kind]
         fields = list(self._fields(start, end))
         seen: set[int] = set()
@@ -175,12 +201,18 @@ class _Walk:
             self._field(kind, holds.removeprefix("*"), field, depth)
         if kind in self._looked_at:
             self._looked_at[kind](fields)
+        if kind == "graph":
+            self._leave()
+        return fields
 
     def _field(self, kind: str, holds: str, field: Field, depth: int) -> None:
         if holds in MESSAGES:
             if field.wire != BYTES:
                 raise MalformedError(f"a {kind} has no {holds} where one belongs")
-            self.message(holds, field.start, field.end, depth)
+            within = self.message(holds, field.start, field.end, depth)
+            if kind == "graph" and field.number in NAMED:
+                named = self._scopes[-1].results if field.number == RESULTS else self._scopes[-1].given
+                named.update(self._text(one) for one in within if one.number == NAMED[field.number])
         elif holds == "text":
             if field.wire != BYTES or field.end - field.start > MAX_TEXT:
                 raise MalformedError(f"a {kind} has no text, or too much, in its field {field.number}")
@@ -233,9 +265,22 @@ class _Walk:
     def _domain(self, fields: list[Field], number: int) -> None:
         for field in fields:
             if field.number == number and self._text(field) not in DOMAINS:
-                raise MalformedError(f"it has operators of the foreign domain {self._text(field)[:80]!r}")
+                raise MalformedError(f"it has operators of the foreign domain {quoted(self._text(field))}")
+
+    def _leave(self) -> None:
+        """At the end of a graph: what it reads from outside must be there, or be known further outside."""
+        scope = self._scopes.pop()
+        outside = names_from_outside(scope.given, scope.nodes, scope.results)
+        if self._scopes:
+            self._scopes[-1].within.update(outside)
+        else:
+            check_known(outside)
 
     def _node(self, fields: list[Field]) -> None:
+        scope = self._scopes[-1]
+        taken, made = ([self._text(field) for field in fields if field.number == side] for side in (1, 2))
+        scope.nodes.append(Node([*taken, *scope.within], made))
+        scope.within = set()
         self._domain(fields, 7)
         for field in fields:
             if field.number == 4 and self._text(field) in OUTSIDE:
@@ -244,19 +289,39 @@ class _Walk:
     def _tensor(self, fields: list[Field]) -> None:
         """The tensor's data must be there, and as much as its dimensions say."""
         by_number = {field.number: field for field in fields}
-        name = self._text(by_number[8])[:80] if 8 in by_number else ""
+        name = self._text(by_number[8]) if 8 in by_number else ""
         if 14 in by_number and by_number[14].value:
             raise MalformedError("its tensors are in other files")
         bits = BITS.get(by_number[2].value if 2 in by_number else 0)
         if bits is None:
-            raise MalformedError(f"the tensor {name!r} is of an unknown type")
+            raise MalformedError(f"the tensor {quoted(name)} is of an unknown type")
         dims = [n for field in fields if field.number == 1 for n in self._numbers(field)]
         size = tensor_bytes(dims, bits, name)
-        stored = sum(field.end - field.start for field in fields if field.number in (4, 5, 7, 9, 10, 11))
-        # Outside of raw_data whole numbers take a byte or more each, whatever their type.
-        least = -(-size // max(1, bits // 8)) if bits >= 8 else size
-        if (9 in by_number and stored != size) or stored < least:
-            raise MalformedError(f"the tensor {name!r} has {stored} bytes, which is not what its dimensions say")
+        if RAW not in by_number:
+            self._elements(fields, by_number[2].value if 2 in by_number else 0, size * 8 // max(bits, 8), name)
+        elif by_number.keys() & DATA.keys():
+            raise MalformedError(f"the tensor {quoted(name)} has its elements in two places")
+        elif (stored := by_number[RAW].end - by_number[RAW].start) != size:
+            raise MalformedError(f"the tensor {quoted(name)} has {stored} bytes, which is not what its dimensions say")
+
+    def _elements(self, fields: list[Field], dtype: int, count: int, name: str) -> None:
+        """A tensor's elements must be in the field that is for their type, and so many."""
+        stored = 0
+        for field in fields:
+            if field.number in DATA:
+                types, wire, width = DATA[field.number]
+                if dtype not in types or field.wire not in (wire, BYTES):
+                    raise MalformedError(f"the tensor {quoted(name)} has its elements in a field of another type")
+                stored += 1 if field.wire == wire else self._packed(field, width)
+        if stored != count:
+            raise MalformedError(f"the tensor {quoted(name)} has {stored} elements, not the {count} that it is to have")
+
+    def _packed(self, field: Field, width: int) -> int:
+        """How many elements there are in a field, each of so many bytes, or of as many as it takes (0)."""
+        packed = self._data[field.start : field.end]
+        if len(packed) % width if width else packed[-1:] > b"\x7f":
+            raise MalformedError("a tensor's last element is cut off")
+        return len(packed) // width if width else len(packed.translate(None, CONTINUED))
 
     def _numbers(self, field: Field) -> list[int]:
         """Dimensions, packed or one by one, signed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..plain import quoted
 from .flatbuffer import Reader, Table
 from .limits import MAX_DEPTH, MalformedError, tensor_bytes
 from .tflite_operators import check_operator
@@ -77,7 +78,7 @@ class _Walk:
         operator = max(self._read.number(code, 0, "b"), self._read.number(code, 3, "i"))
         custom = self._read.text(code, 1)
         if custom or operator in (CUSTOM, DELEGATE) or not 0 <= operator <= LAST_OPERATOR:
-            raise MalformedError(f"it has an operator that is not built in: {custom[:80] or operator!r}")
+            raise MalformedError(f"it has an operator that is not built in: {quoted(custom or operator)}")
         return operator
 
     def _graph(self, graph: Table, calls: set[int]) -> None:
@@ -100,19 +101,23 @@ class _Walk:
 
     def _is_there(self, tensor: Table) -> bool:
         """Whether a tensor has a value before anything is computed; its sizes are checked."""
-        read, name = self._read, self._read.text(tensor, 3)[:80]
+        read, name = self._read, self._read.text(tensor, 3)
         shape, bits = read.numbers(tensor, 0, "i"), BITS.get(read.number(tensor, 1, "b"))
         if bits is None or read.table(tensor, 6) or read.tables(tensor, 9) or read.number(tensor, 10, "I"):
-            raise MalformedError(f"the tensor {name!r} is of a type that is not taken: sparse, text or a resource")
+            raise MalformedError(
+                f"the tensor {quoted(name)} is of a type that is not taken: sparse, text or a resource"
+            )
         size = tensor_bytes(shape, bits, name)
         signature = read.numbers(tensor, 7, "i")
         if signature and (len(signature) != len(shape) or min(signature) < -1):
-            raise MalformedError(f"the tensor {name!r} has impossible dimensions")
+            raise MalformedError(f"the tensor {quoted(name)} has impossible dimensions")
         buffer = read.number(tensor, 2, "I")
         self._within([buffer], len(self._stored), "buffer")
         stored = self._stored[buffer]
         if stored and stored != size:
-            raise MalformedError(f"the tensor {name!r} has {stored} bytes, not the {size} that its dimensions say")
+            raise MalformedError(
+                f"the tensor {quoted(name)} has {stored} bytes, not the {size} that its dimensions say"
+            )
         self._quantization(read.table(tensor, 4), shape, name)
         return bool(stored) or size == 0 or bool(read.number(tensor, 5, "B"))
 
@@ -126,7 +131,7 @@ class _Walk:
         axis = read.number(scales, 6, "i")
         lengths = {1, shape[axis]} if shape and 0 <= axis < len(shape) else {1}
         if read.number(scales, 4, "B") or (count and count not in lengths) or zeros not in (0, 1, count):
-            raise MalformedError(f"the tensor {name!r} has scales that do not fit it")
+            raise MalformedError(f"the tensor {quoted(name)} has scales that do not fit it")
 
     def _operator(self, operator: Table, tensors: int, ready: set[int], calls: set[int]) -> None:
         read = self._read

@@ -1,12 +1,13 @@
 """Manifests, vocabularies and odd files of a bundle, correctly signed where that is possible."""
 
+import json
 import os
 import shutil
 import socket
 
 import pytest
 
-from capexport import BundleError
+from capexport import BundleError, read_bundle
 from capexport.errors import printable
 from capexport.manifest import parse_manifest
 from capexport.shipped import shipped_bundle
@@ -50,7 +51,6 @@ def test_words_that_are_not_utf8(copy, tiny_bundle):
     [
         lambda m: m.update(source_sha256="\x1b[31mred"),
         lambda m: m["made_with"].update({"\x1b]0;x\x07": "1"}),
-        lambda m: m["made_with"].update(capexport="x" * 5000),
         lambda m: m["gate"].append({"name": "a\nb", "found": "1", "allowed": "", "holds": True}),
         lambda m: m["graphs"]["encoder"]["inputs"][0].update(name="\x1b[2J"),
     ],
@@ -58,6 +58,64 @@ def test_words_that_are_not_utf8(copy, tiny_bundle):
 def test_texts_that_steer_a_terminal(copy, change):
     edit(copy, change)
     refused(copy, "printed")
+
+
+LONG = "x" * 900_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(schema=LONG),
+        lambda m: m.update(format=LONG),
+        lambda m: m["preprocessing"].update(resize=LONG),
+        lambda m: m["made_with"].update(capexport=LONG),
+        lambda m: m["files"].update({LONG: m["files"]["decoder.onnx"]}),
+        lambda m: m["files"].update({LONG: 5}),
+        lambda m: m["graphs"].update({LONG: 5}),
+        lambda m: m["shape"].update({LONG: 5}),
+        lambda m: m["shape"].update(layers=int("1" * 4000)),
+    ],
+)
+def test_long_texts_are_cut_where_they_are_quoted(copy, change):
+    edit(copy, change)
+    with pytest.raises(BundleError) as caught:
+        read_bundle(copy)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("depth", [10, 900, *range(940, 996, 5)])
+def test_a_deep_list_in_a_shape(copy, depth):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["graphs"]["encoder"]["inputs"][0]["shape"][0] = "@"
+    text = json.dumps(manifest).replace('"@"', "[" * depth + "]" * depth, 1)
+    (copy / "manifest.json").write_text(text)
+    refused(copy, "a list, which is not what belongs there|not JSON")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 100_000, "a\0b", "\ud800"])
+def test_directories_that_cannot_be(name, tmp_path):
+    with pytest.raises(BundleError, match=r"cannot be read|no bundle") as caught:
+        read_bundle(tmp_path / name)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("words", [None, 2**23])
+def test_more_words_than_a_manifest_says_are_not_made(copy, words, monkeypatch):
+    sign(copy, "vocabulary.txt", b"\n[UNK]\n[START]\n[END]\n" + b"a\n" * 2**22)
+    edit(copy, lambda manifest: manifest["shape"].update({} if words is None else {"vocabulary": words}))
+    monkeypatch.delattr(Vocabulary, "from_text")
+    refused(copy, "more words")
+
+
+def test_a_bundle_that_may_not_be_listed(copy):
+    if os.geteuid() == 0:
+        pytest.skip("root may list everything")
+    copy.chmod(0o100)
+    try:
+        refused(copy, "cannot be read")
+    finally:
+        copy.chmod(0o700)
 
 
 SIZES = [
