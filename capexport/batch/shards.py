@@ -17,7 +17,7 @@ from .storage import MOST_BYTES, is_folder, is_uri, join, listing, name_of, open
 from .tables import load_parquet
 from .tar import DAMAGES, Tar
 
-ROWS = 8  # of a Parquet file that are read together
+ROWS, TOGETHER = 8, 1 << 25  # rows of a Parquet file, and bytes, that are read together
 
 
 def photos_of_tar(shard: str) -> Iterator[Held]:
@@ -84,7 +84,7 @@ def photos_of_parquet(shard: str) -> Iterator[Held]:
                     number += 1
                     continue
                 # No photo is larger than what all of them are unpacked: so memory has a bound, copies or not.
-                together = min(ROWS, max(1, MOST_BYTES // max(1, size)))
+                together = min(ROWS, max(1, TOGETHER // max(1, size)))
                 for batch in table.iter_batches(together, [group], [path]):
                     values = batch.column(0)
                     for value in values.field("bytes") if inner else values:

@@ -4,12 +4,14 @@ import json
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
 
 import pytest
+from PIL import Image
 
 from capexport.batch.run import Folder, caption_folder
 from capexport.batch.sidecars import TEXT
@@ -61,6 +63,25 @@ def test_a_disk_that_is_full_while_a_cache_is_written(size, tiny_bundle, folder,
     arguments = ["caption", folder, "--bundle", tiny_bundle.directory, "--threads", 1, "--batch", 4]
     with full_disk(size):
         ends([*arguments, "--out", tmp_path / "out.jsonl", "--cache", tmp_path / "cache"], capsys, "cannot be")
+
+
+@pytest.mark.parametrize("error", [TypeError("odd"), struct.error("odd"), RecursionError("odd")])
+def test_a_photo_that_its_decoder_trips_over(error, tiny_bundle, photos, tmp_path, monkeypatch, capsys):
+    """The others on the command line are captioned all the same."""
+    bad, opened = tmp_path / "bad.png", Image.open
+    bad.write_bytes(b"bad")
+
+    def open_but_bad(file, *arguments, **fields):
+        if file.read(3) == b"bad":
+            raise error
+        file.seek(0)
+        return opened(file, *arguments, **fields)
+
+    monkeypatch.setattr(Image, "open", open_but_bad)
+    assert main(["caption", str(bad), str(photos[0]), "--bundle", str(tiny_bundle.directory)]) == 2
+    out, err = capsys.readouterr()
+    assert (out.count("\n"), out.startswith(f"{photos[0]}: ")) == (1, True)
+    assert (err.count("\n"), "bad.png cannot be read" in err) == (1, True)
 
 
 def test_a_disk_that_is_full_when_the_table_is_written(tiny_bundle, folder, tmp_path, capsys):  # noqa: F811
