@@ -16,6 +16,7 @@ from ..errors import DataError
 from .base import CaptionedPhoto, checked_caption, checked_photo, of_split, open_text
 
 PARTS = {"train": "train", "dev": "val"}
+MOST_TEXT = 2**28  # characters of the annotations; those of 2017 have 92 million
 
 
 def load_coco(data: str, split: str) -> list[CaptionedPhoto]:
@@ -49,7 +50,9 @@ def _annotations(data: Path, part: str) -> Path:
 
 def _read(path: Path) -> Any:
     with open_text(path) as file:
-        text = file.read()
+        text = file.read(MOST_TEXT + 1)
+    if len(text) > MOST_TEXT:
+        raise DataError(f"{path} is larger than {MOST_TEXT >> 20} MiB.")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

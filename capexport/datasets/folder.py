@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .base import CaptionedPhoto, checked_caption, checked_photo, numbered_lines, of_split, open_text
+from .base import CaptionedPhoto, checked_caption, checked_photo, lines, numbered_lines, of_split, open_text
 
 SPLITS = {split: split for split in ("train", "dev", "test")}
 DEV_SHARE = 0.1
@@ -66,7 +66,7 @@ def _records(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with open_text(path, newline="") as file:
-        reader = csv.DictReader(file, strict=True)
+        reader = csv.DictReader(lines(file, path), strict=True)
         try:
             for row in reader:
                 where = f"{path}, line {reader.line_num}"
