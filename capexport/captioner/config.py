@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,18 @@ from ..image import RESIZERS
 from ..plain import read_plain
 
 MAX_CONFIG = 100_000  # bytes
-MOST = 2**20  # of any size: what is built of larger ones would not fit into memory
+MOST = {
+    "num_layers": 256,
+    "num_heads": 1024,
+    "key_dim": 2**16,
+    "units": 2**16,
+    "max_length": 2**14,
+    "vocabulary_size": 2**22,
+    "height": 2**12,
+    "width": 2**12,
+}  # what is built of larger ones would not fit into memory
+MOST_WEIGHTS = 2**28  # of the decoder, which is a GiB
+NAME = 80  # characters of a backbone's
 
 
 @dataclass(frozen=True)
@@ -34,16 +46,36 @@ class CaptionerConfig:
     tied_embeddings: bool = False  # the words' vectors are the weights of their logits, too
 
     def __post_init__(self) -> None:
-        key_dim = self.units if self.key_dim is None else self.key_dim
-        sizes = (self.num_layers, self.num_heads, key_dim, self.units, self.max_length, self.vocabulary_size)
-        if any(type(size) is not int or not 1 <= size <= MOST for size in (*self.image_size, *sizes)):
-            raise SourceError(f"A captioner's sizes must be whole numbers above zero, up to {MOST}: {str(self)[:500]}.")
-        if not isinstance(self.tied_embeddings, bool):
-            raise SourceError(f"A captioner's tied_embeddings is true or false, not {self.tied_embeddings!r:.80}.")
-        if not isinstance(self.backbone, str):
+        if not isinstance(self.image_size, tuple) or len(self.image_size) != 2:
+            raise SourceError(f"A captioner's image_size is a height and a width, not {self.image_size!r:.80}.")
+        for name, size in self._sizes().items():
+            if type(size) is not int or not 1 <= size <= MOST[name]:
+                problem = f"{name} up to {MOST[name]}, not {size!r:.80}"
+                raise SourceError(f"A captioner's sizes must be whole numbers above zero, {problem}.")
+        if self._weights() > MOST_WEIGHTS:
+            raise SourceError(f"A captioner of these sizes has more than {MOST_WEIGHTS} weights: {self!s:.500}.")
+        for name in ("include_preprocessing", "tied_embeddings"):
+            if not isinstance(getattr(self, name), bool):
+                raise SourceError(f"A captioner's {name} is true or false, not {getattr(self, name)!r:.80}.")
+        if type(self.dropout_rate) not in (int, float) or not 0 <= self.dropout_rate <= 1:  # NaN is neither
+            raise SourceError(f"A captioner's dropout_rate is a number from 0 to 1, not {self.dropout_rate!r:.80}.")
+        if not isinstance(self.backbone, str) or len(self.backbone) > NAME:
             raise SourceError(f"A captioner's backbone must be a name, not {self.backbone!r:.80}.")
-        if self.resize not in RESIZERS:
-            raise SourceError(f"Unknown resizer {self.resize!r}; there are: {', '.join(RESIZERS)}.")
+        if not isinstance(self.resize, str) or self.resize not in RESIZERS:
+            raise SourceError(f"Unknown resizer {self.resize!r:.80}; there are: {', '.join(RESIZERS)}.")
+
+    def _sizes(self) -> dict[str, int]:
+        names = ("num_layers", "num_heads", "units", "max_length", "vocabulary_size")
+        key_dim = self.units if self.key_dim is None else self.key_dim
+        height, width = self.image_size
+        return {name: getattr(self, name) for name in names} | {"key_dim": key_dim, "height": height, "width": width}
+
+    def _weights(self) -> int:
+        """About how many the decoder has, on top of a backbone with as many channels as units."""
+        sizes = self._sizes()
+        attention = 4 * math.prod(sizes[name] for name in ("units", "num_heads", "key_dim"))
+        layer = 2 * attention + 4 * self.units**2
+        return self.num_layers * layer + self.units * (2 * self.vocabulary_size + self.max_length)
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -55,4 +87,4 @@ class CaptionerConfig:
             values: dict[str, Any] = json.loads(read_plain(path, MAX_CONFIG))
             return cls(**values | {"image_size": tuple(values["image_size"])})
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise SourceError(f"{path} is not a captioner's config: {error}.") from error
+            raise SourceError(f"{path} is not a captioner's config: {error!s:.200}.") from error

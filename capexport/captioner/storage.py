@@ -6,6 +6,8 @@ No pickle and no code: the model is rebuilt from this package's classes and its 
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,12 @@ from .adoption import adopt
 from .backbone import build_backbone
 from .config import CaptionerConfig
 from .model import Captioner, build_captioner, build_weights
-from .weights import OUTPUT_BIAS, decoder_variables, encoder_variables, output_bias
+from .weights import OUTPUT_BIAS, TOKENS, decoder_variables, encoder_variables, output_bias
 
 CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.txt", "weights.safetensors"
 MAX_WEIGHTS = 2**34  # bytes
+TYPES = ("F16", "F32", "F64")  # of weights, in safetensors' words
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 def save_captioner(captioner: Any, directory: str | os.PathLike[str], half: bool = False, force: bool = False) -> None:
@@ -66,12 +70,32 @@ def load_captioner(directory: str | os.PathLike[str] | None = None) -> Captioner
         raise SourceError(
             f"{directory}: the config says {config.vocabulary_size} words, the vocabulary has {len(vocabulary)}."
         )
+    stored = _stored(directory / WEIGHTS)
+    _check_fits(_of_sizes(config), {name: stored[name] for name in _of_sizes(config) if name in stored}, directory)
+    captioner = _built(config, vocabulary, directory)
+    variables = _variables(captioner)
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    _check_fits(shapes | {OUTPUT_BIAS: (config.vocabulary_size,)}, stored, directory)
     arrays = _read_weights(directory / WEIGHTS)
-    encoder = build_backbone(config.backbone, config.image_size, None, config.include_preprocessing)
+    captioner.output_layer.bias = _numbers(arrays[OUTPUT_BIAS], np.float32, OUTPUT_BIAS, directory)
+    for name, variable in variables.items():
+        variable.assign(_numbers(arrays.pop(name), variable.dtype.as_numpy_dtype, name, directory))
+    return captioner
+
+
+def _built(config: CaptionerConfig, vocabulary: Vocabulary, directory: Path) -> Captioner:
+    """A captioner with weights that are yet to be replaced."""
+    try:
+        encoder = build_backbone(config.backbone, config.image_size, None, config.include_preprocessing)
+        if not all(encoder.output_shape[1:]):
+            raise ValueError("they are too small for it")
+    except ValueError as error:
+        size = "x".join(map(str, config.image_size))
+        problem = f"{config.backbone} cannot be built for photos of {size} pixels: {error!s:.200}"
+        raise SourceError(f"{directory}: {problem}.") from error
     captioner = build_captioner(config, vocabulary.words, encoder)
-    captioner.output_layer.bias = arrays.pop(OUTPUT_BIAS, np.zeros(0)).astype(np.float32)
+    captioner.output_layer.bias = np.zeros(config.vocabulary_size, np.float32)
     build_weights(captioner)
-    _assign(_variables(captioner), arrays, directory / WEIGHTS)
     return captioner
 
 
@@ -84,21 +108,56 @@ def _variables(captioner: Captioner) -> dict[str, tf.Variable]:
     return encoder_variables(captioner.feature_extractor) | decoder_variables(captioner)
 
 
+def _stored(path: Path) -> Shapes:
+    """The shapes of a file's weights, of which none is read yet; raises SourceError."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError("it is not a plain file")
+        if found.st_size > MAX_WEIGHTS:
+            raise OSError(f"it is larger than {MAX_WEIGHTS} bytes")
+        with safetensors.safe_open(path, "np") as file:
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            odd = [name for name, part in parts.items() if part.get_dtype() not in TYPES]
+            if odd:
+                raise ValueError(f"{odd[0]:.80} is of type {parts[odd[0]].get_dtype()}")
+            return {name: tuple(part.get_shape()) for name, part in parts.items()}
+    except (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise SourceError(f"The weights {path} cannot be read: {error!s:.200}.") from error
+
+
+def _of_sizes(config: CaptionerConfig) -> Shapes:
+    """The shapes that the config itself says: they are looked at before anything of its sizes is built."""
+    units, heads = config.units, (config.num_heads, config.key_dim or config.units)
+    return {
+        TOKENS: (config.vocabulary_size, units),
+        "seq_embedding.pos_embedding.embeddings": (config.max_length, units),
+        **{f"decoder_layers.{i}.self_attention.mha.query.kernel": (units, *heads) for i in range(config.num_layers)},
+    }
+
+
+def _check_fits(expected: Shapes, stored: Shapes, directory: Path) -> None:
+    """Raise SourceError unless both are the same."""
+    path = directory / WEIGHTS
+    if expected.keys() != stored.keys():
+        odd = sorted(expected.keys() ^ stored.keys())[0]
+        raise SourceError(f"The weights {path} do not fit the config: {odd:.80} is in only one of them.")
+    for name, shape in expected.items():
+        if stored[name] != shape:
+            raise SourceError(f"{path}: {name} has shape {stored[name]!s:.80}, the config asks for {shape}.")
+
+
 def _read_weights(path: Path) -> dict[str, np.ndarray]:
     try:
         return safetensors.numpy.load(read_plain(path, MAX_WEIGHTS))
     except (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise SourceError(f"The weights {path} cannot be read: {error}.") from error
+        raise SourceError(f"The weights {path} cannot be read: {error!s:.200}.") from error
 
 
-def _assign(variables: dict[str, tf.Variable], arrays: dict[str, np.ndarray], path: Path) -> None:
-    if variables.keys() != arrays.keys():
-        odd = sorted(variables.keys() ^ arrays.keys())[0]
-        raise SourceError(f"The weights {path} do not fit the config: {odd} is in only one of them.")
-    for name, variable in variables.items():
-        array = arrays[name]
-        if not (array.dtype.kind == "f" and np.isfinite(array).all()):
-            raise SourceError(f"{path}: {name} has values that are not numbers.")
-        if array.shape != tuple(variable.shape):
-            raise SourceError(f"{path}: {name} has shape {array.shape}, the config asks for {tuple(variable.shape)}.")
-        variable.assign(array.astype(variable.dtype.as_numpy_dtype))
+def _numbers(array: np.ndarray, dtype: Any, name: str, directory: Path) -> np.ndarray:
+    """The array in the type; raises SourceError if one of its values is no number in it."""
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype)
+    if not np.isfinite(converted).all():
+        raise SourceError(f"{directory / WEIGHTS}: {name} has values that are not numbers.")
+    return converted

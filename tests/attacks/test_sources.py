@@ -1,16 +1,18 @@
 """Source captioners with code in place of weights, or a config made to do harm: nothing is unpickled."""
 
+import importlib
 import json
 import os
 import pickle
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
 import capexport
-from capexport import CapexportError
+from capexport import CapexportError, SourceError
 
 
 class Evil:
@@ -82,6 +84,82 @@ def test_a_config_with_absurd_sizes(source, change):
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps(config | change))
     refused(source, "config|sizes")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"dropout_rate": rate} for rate in (-5, float("nan"), float("inf"), "x", None, True, [1])),
+        *({"image_size": size} for size in ([], [224], [64, 64, 3], "ab", {"a": 1}, [64.0, 64], [2**20, 2**20])),
+        *({name: 2**20} for name in ("num_heads", "max_length", "units", "key_dim", "num_layers")),
+        {"num_heads": 1000, "key_dim": 60_000, "units": 60_000},
+        {"include_preprocessing": "no"},
+        {"tied_embeddings": 1},
+        {"resize": [1]},
+        {"resize": "x" * 90_000},
+        {"backbone": "x" * 90_000},
+        {"x" * 90_000: 1},
+    ],
+)
+def test_a_config_that_nothing_is_built_of(source, change, monkeypatch):
+    monkeypatch.setattr("capexport.captioner.storage.build_backbone", lambda *_: pytest.fail("it was built"))
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(SourceError) as caught:
+        capexport.load_captioner(source)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "change", [{"max_length": 2**13}, {"num_heads": 64}, {"units": 2048}, {"num_layers": 100}, {"key_dim": 4096}]
+)
+def test_sizes_that_are_not_the_weights(source, change, monkeypatch):
+    monkeypatch.setattr("capexport.captioner.storage.build_backbone", lambda *_: pytest.fail("it was built"))
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | change))
+    refused(source, "the config asks for|do not fit the config")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size"), [("InceptionV3", [32, 32]), ("MobileNetV3Small", [1, 1]), ("NASNetMobile", [8, 8])]
+)
+def test_photos_too_small_for_the_backbone(source, backbone, size):
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"backbone": backbone, "image_size": size}))
+    with pytest.raises(CapexportError) as caught:
+        capexport.load_captioner(source)
+    assert len(str(caught.value)) < 1000
+
+
+def test_weights_with_a_hole_behind_them(source):
+    path = source / "weights.safetensors"
+    os.truncate(path, 3 * 2**30)
+    importlib.import_module("capexport.captioner.storage")  # TensorFlow itself takes much
+    tracemalloc.start()
+    refused(source, "cannot be read")
+    assert tracemalloc.get_traced_memory()[1] < 200e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["output_layer.bias", "output_layer.dense.kernel"])
+def test_weights_that_are_no_numbers_in_their_type(source, name):
+    path = source / "weights.safetensors"
+    arrays = safetensors.numpy.load_file(path)
+    for value in (np.nan, np.inf, -np.inf, 1e300):
+        changed = arrays[name].astype(np.float64)
+        changed.ravel()[3] = value
+        path.write_bytes(safetensors.numpy.save(arrays | {name: changed}))
+        refused(source, "not numbers")
+
+
+def test_names_without_end_are_not_repeated(source):
+    path = source / "weights.safetensors"
+    arrays = safetensors.numpy.load_file(path)
+    arrays["x" * 90_000] = np.zeros(1, np.float32)
+    path.write_bytes(safetensors.numpy.save(arrays))
+    with pytest.raises(SourceError) as caught:
+        capexport.load_captioner(source)
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{", "NaN", "[]", '"config"', "\x00"])
