@@ -17,6 +17,9 @@ from ..manifest import Graph
 
 Tensors = dict[str, NDArray[Any]]
 Runner = Callable[[Mapping[str, NDArray[Any]]], Tensors]  # a graph: inputs by name -> outputs by name
+Declared = Mapping[str, tuple[str, tuple[int | None, ...]]]  # by name: dtype and dimensions, None for those that vary
+
+FLOAT = np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class Model(Protocol):
         Raises BundleError if there is no such graph or output.
         """
 
+    def declared(self, signature: str | None = None) -> tuple[Declared, Declared]:
+        """What goes into the graph of this signature and what comes out, as the engine says; of scalars, or where the
+        engine does not know, there are no dimensions.
+        """
+
 
 class Backend(Protocol):
     """An engine with a captioner's graphs. Tensors it hands out are opaque to the loop, first axis B."""
@@ -62,27 +70,29 @@ class Backend(Protocol):
 class GraphBackend:
     """A Backend over two runners, which do nothing but execute a graph.
 
-    encode and step raise BundleError for tensors that have other shapes than the decoder's description says.
+    encode and step raise BundleError for tensors that have other types or shapes than the decoder's description says:
+    what an engine says of a graph before it runs leaves dimensions open.
     """
 
     def __init__(self, decoder: Graph, encode: Runner, decode: Runner) -> None:
         self._encode, self._decode = encode, decode
-        shapes = {tensor.name: tensor.shape for tensor in decoder.outputs}
-        self._vocabulary, (self._layers, _, *self._looked) = shapes["logits"][-1], shapes["attention"]
-        self._cache_shapes = {tensor.name: tensor.shape for tensor in decoder.inputs if tensor.name.startswith("self_")}
+        outputs = {tensor.name: tensor.shape for tensor in decoder.outputs}
+        self._vocabulary, (self._layers, _, *self._looked) = outputs["logits"][-1], outputs["attention"]
+        self._memory_shapes = {one.name: one.shape for one in decoder.inputs if one.name.startswith("cross_")}
+        self._cache_shapes = {one.name: one.shape for one in decoder.inputs if one.name.startswith("self_")}
+        self._next_names = {name: name.replace("self_", "next_") for name in self._cache_shapes}
+        self._next_shapes = {outputs[name] for name in self._next_names.values()}  # one, as a rule
 
     def encode(self, images: NDArray[np.uint8]) -> Tensors:
         features = self._encode({"image": images})
-        if any(len(tensor) != len(images) for tensor in features.values()):
-            raise BundleError("The encoder's graph gives features of another number of photos than it was given.")
+        expected = {name: _filled(shape, {"B": len(images)}) for name, shape in self._memory_shapes.items()}
+        if {name: tensor.shape for name, tensor in features.items()} != expected:
+            raise BundleError("The encoder's graph gives features of other shapes than the manifest says.")
         return features
 
     def empty_cache(self, batch: int) -> Tensors:
-        fill = {"B": batch, "P": 0}
-        return {
-            name: np.zeros([fill[length] if isinstance(length, str) else length for length in shape], np.float32)
-            for name, shape in self._cache_shapes.items()
-        }
+        lengths = {"B": batch, "P": 0}
+        return {name: np.zeros(_filled(shape, lengths), np.float32) for name, shape in self._cache_shapes.items()}
 
     def step(self, tokens: NDArray[np.int32], position: int, features: Tensors, cache: Tensors) -> Step:
         inputs = {"tokens": tokens, "position": np.array(position, np.int32), **features, **cache}
@@ -90,5 +100,34 @@ class GraphBackend:
         logits, attention, rows = outputs["logits"], outputs["attention"], len(tokens)
         if logits.shape != (rows, self._vocabulary) or attention.shape != (self._layers, rows, *self._looked):
             raise BundleError("The decoder's graph gives logits or attention of other shapes than its manifest says.")
-        grown = {name: outputs[name.replace("self_", "next_")] for name in cache}
+        if logits.dtype != FLOAT or attention.dtype != FLOAT:
+            raise BundleError("The decoder's graph gives logits or attention of another type than its manifest says.")
+        grown = {name: outputs[following] for name, following in self._next_names.items()}
+        lengths = {"B": rows, "P": position, "P_next": position + 1}
+        if {tensor.shape for tensor in grown.values()} != {_filled(shape, lengths) for shape in self._next_shapes}:
+            raise BundleError("The decoder's graph gives keys and values of other shapes than its manifest says.")
         return Step(logits, attention, grown)
+
+
+def check_declared(graph: Graph, declared: tuple[Declared, Declared], what: str) -> None:
+    """Raise BundleError unless an engine says of a graph what the manifest does, as far as the engine knows.
+
+    what  the graph's description in the error
+    """
+    for stated, actual in zip((graph.inputs, graph.outputs), declared, strict=True):
+        if actual.keys() != {tensor.name for tensor in stated}:
+            raise BundleError(f"The graph of {what} has other inputs or outputs than its manifest says.")
+        for tensor in stated:
+            dtype, shape = actual[tensor.name]
+            known = len(shape) in (0, len(tensor.shape)) and all(
+                n in (None, m) or isinstance(m, str) for n, m in zip(shape, tensor.shape, strict=False)
+            )
+            if dtype != tensor.dtype or not known:
+                raise BundleError(
+                    f"The graph of {what} has {tensor.name!r} of another type or shape than its manifest says."
+                )
+
+
+def _filled(shape: tuple[int | str, ...], lengths: Mapping[str, int]) -> tuple[int, ...]:
+    """A shape with lengths in the place of its symbols; -1 for those that have none here."""
+    return tuple(lengths.get(length, -1) if isinstance(length, str) else length for length in shape)

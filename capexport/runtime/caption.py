@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OptionError
+from ..errors import BundleError, OptionError
 from ..vocabulary import END, Vocabulary
+
+ROUNDING = 0.01  # by which attention may be below 0 or above 1
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,11 @@ class Caption:
                 maps = maps.take([chosen], axis)
         mean: NDArray[np.float32] = maps.mean(axis=(1, 2))
         return mean
+
+
+def check_attention(caption: Caption) -> None:
+    """Raise BundleError if a caption, or one of its alternatives, has attention that is no share, or no number."""
+    for one in (caption, *caption.alternatives):
+        maps = one.cross_attention
+        if not -ROUNDING <= maps.min(initial=0) <= maps.max(initial=0) <= 1 + ROUNDING:
+            raise BundleError("The graph's attention is not from 0 to 1: it is damaged or unfit.")

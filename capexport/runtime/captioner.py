@@ -17,7 +17,7 @@ from ..bundle import Bundle, read_bundle
 from ..errors import ImageError, OptionError
 from ..image import Photo, Pixels, held, load_image
 from .backend import Backend
-from .caption import Caption
+from .caption import Caption, check_attention
 from .crowd import Crowd
 from .decoding import Decoding, decode
 from .engines import open_bundle
@@ -192,7 +192,11 @@ class Captioner:
             return self._decode(backend, pixels, options)
 
     def _decode(self, backend: Backend, pixels: NDArray[np.uint8], options: DecodingOptions) -> list[Caption]:
-        return decode(backend, backend.encode(pixels), self.bundle.vocabulary, self.bundle.manifest.shape, options)
+        features = backend.encode(pixels)
+        captions = decode(backend, features, self.bundle.vocabulary, self.bundle.manifest.shape, options)
+        for caption in captions:
+            check_attention(caption)
+        return captions
 
     def _read(self, photo: Photo) -> Pixels | ImageError:
         try:

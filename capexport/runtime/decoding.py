@@ -70,10 +70,10 @@ class Decoding:
 
     def _choose(self, logits: NDArray[np.float32], said: NDArray[np.int32]) -> tuple[Choice, NDArray[np.float64]]:
         """What is said after the words (R, T), and the log-probabilities (C,) of it."""
-        position = said.shape[1]
+        position, largest = said.shape[1], _largest(logits)
         likeliest = self._rules.likeliest(logits, position)
         if likeliest is not None and isinstance(self._search, Draw):
-            chosen = _log_softmax_at(logits, likeliest)
+            chosen = _log_softmax_at(logits, largest, likeliest)
             check_words_left(chosen, position)
             return self._search.say(likeliest, position), chosen
         log_probabilities = log_softmax(logits)
@@ -131,22 +131,33 @@ def _rows(tensors: Tensors) -> int:
 
 def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """Log-probabilities of logits (R, V), in float64. Raises BundleError if they are not numbers."""
-    shifted, normaliser = _normalised(logits)
+    shifted, normaliser = _normalised(logits, _largest(logits))
     result: NDArray[np.float64] = shifted.astype(np.float64) - normaliser
     return result
 
 
-def _log_softmax_at(logits: NDArray[np.floating], tokens: NDArray[np.int32]) -> NDArray[np.float64]:
-    """log_softmax of one token (R,) a row alone."""
-    shifted, normaliser = _normalised(logits)
+def _log_softmax_at(
+    logits: NDArray[np.floating], largest: NDArray[np.floating], tokens: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """log_softmax of one token (R,) a row alone, given the rows' largest logits (R, 1)."""
+    shifted, normaliser = _normalised(logits, largest)
     result: NDArray[np.float64] = shifted[np.arange(len(tokens)), tokens].astype(np.float64) - normaliser[:, 0]
     return result
 
 
-def _normalised(logits: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
-    """Logits (R, V) less their rows' largest, and the logarithm (R, 1) of the sum of their exponentials."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    normaliser: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1, dtype=np.float64, keepdims=True))
-    if not np.isfinite(normaliser).all():
+def _largest(logits: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The rows' largest logits (R, 1). Raises BundleError if they are not numbers; NaN is the largest of any."""
+    largest: NDArray[np.floating] = logits.max(axis=1, keepdims=True)
+    if not np.isfinite(largest).all():
         raise BundleError("The decoder's logits are not numbers (NaN or infinite): its graph is damaged or unfit.")
+    return largest
+
+
+def _normalised(
+    logits: NDArray[np.floating], largest: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
+    """Logits (R, V) less their rows' largest (R, 1), and the logarithm (R, 1) of the sum of their exponentials."""
+    with np.errstate(over="ignore"):  # a difference that is too large for a float is -inf, and its exponential 0
+        shifted = logits - largest
+    normaliser: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1, dtype=np.float64, keepdims=True))
     return shifted, normaliser

@@ -15,7 +15,7 @@ from ..bundle import Bundle
 from ..errors import MissingExtraError
 from ..manifest import CAPTIONER, SIGNATURES
 from ..recipes import FORMATS
-from .backend import Backend, GraphBackend, Model, Runner, Tensors
+from .backend import Backend, GraphBackend, Model, Runner, Tensors, check_declared
 from .crowd import Crowd
 from .greedy import GreedyGraph
 
@@ -52,11 +52,13 @@ def open_bundle(bundle: Bundle, threads: int | None = None, device: str = "cpu")
     models: Models = {}
 
     def open_one(models: Models, name: str, threads: int | None) -> Runner:
-        key = graphs[name].file, threads
+        key, what = (graphs[name].file, threads), f"the {name} of {bundle.directory}"
         if key not in models:
-            models[key] = engine.Model(bundle.files[key[0]], threads, f"the {name} of {bundle.directory}", device)
-        outputs = [tensor.name for tensor in graphs[name].outputs]
-        return models[key].runner(outputs, SIGNATURES[name] if files.count(key[0]) > 1 else None)
+            models[key] = engine.Model(bundle.files[key[0]], threads, what, device)
+        signature = SIGNATURES[name] if files.count(key[0]) > 1 else None
+        runner = models[key].runner([tensor.name for tensor in graphs[name].outputs], signature)
+        check_declared(graphs[name], models[key].declared(signature), what)
+        return runner
 
     def open_late(models: Models, name: str, threads: int | None) -> Runner:
         return _opened_late(functools.partial(open_one, models, name, threads))

@@ -14,7 +14,7 @@ from ..bundle import Bundle
 from ..errors import BundleError
 from ..manifest import CAPTIONER
 from .backend import Runner, Tensors
-from .caption import Caption
+from .caption import Caption, check_attention
 
 
 class GreedyGraph:
@@ -59,9 +59,11 @@ class GreedyGraph:
         maps = outputs["attention"][said, :, row]  # (T, L, H, N)
         if not np.isfinite(log_probabilities).all():
             raise BundleError("The captioner graph's log-probabilities are not numbers: it is damaged or unfit.")
-        return Caption.of(
+        caption = Caption.of(
             vocabulary,
             outputs["tokens"][row, said].tolist(),
             log_probabilities.tolist(),
             maps.reshape(*maps.shape[:3], *shape.feature_map),
         )
+        check_attention(caption)
+        return caption

@@ -9,10 +9,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ..errors import BundleError, OptionError
-from .backend import Runner, Tensors
+from ..plain import shortened
+from .backend import Declared, Runner, Tensors
 
 PARALLEL = True  # a graph may run in several threads at once
 KEPT = ("cross_", "next_")  # outputs that only the next step reads
+DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int32)": "int32"}  # those of captioners
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -34,7 +36,7 @@ class Model:
         options = onnxruntime.SessionOptions()
         # Without it, int8 products saturate at 16 bits on x64 processors that have no dot-product instructions.
         options.add_session_config_entry("session.x64quantprecision", "1")
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its log has names of nodes as they are; what goes wrong it raises, too
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
@@ -43,7 +45,7 @@ class Model:
                 model, options, providers=[PROVIDERS[device]], enable_fallback=0
             )
         except Exception as error:  # the engine's exceptions have no common base of their own
-            raise BundleError(f"onnxruntime cannot load {what}: {error}.") from error
+            raise BundleError(f"onnxruntime cannot load {what}: {shortened(error)}.") from error
         if PROVIDERS[device] not in self._session.get_providers():  # it falls back to the CPU without a word
             raise OptionError(f"onnxruntime finds no {device} device that works here.")
 
@@ -61,9 +63,20 @@ class Model:
             try:
                 return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
             except Exception as error:  # as above
-                raise BundleError(f"onnxruntime cannot run {self._what}: {error}.") from error
+                raise BundleError(f"onnxruntime cannot run {self._what}: {shortened(error)}.") from error
 
         return run if self._device == "cpu" else bound(self._session, names, self._device)
+
+    def declared(self, signature: str | None = None) -> tuple[Declared, Declared]:
+        """What goes into the graph and what comes out."""
+        return _declared(self._session.get_inputs()), _declared(self._session.get_outputs())
+
+
+def _declared(arguments: Sequence[Any]) -> Declared:
+    return {
+        one.name: (DTYPES.get(one.type, one.type), tuple(n if isinstance(n, int) else None for n in one.shape))
+        for one in arguments
+    }
 
 
 class OnDevice:
@@ -74,6 +87,10 @@ class OnDevice:
 
     def __len__(self) -> int:
         return int(self.value.shape()[0])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.value.shape())
 
     def __getitem__(self, rows: Any) -> NDArray[Any]:
         taken: NDArray[Any] = self.value.numpy()[rows]

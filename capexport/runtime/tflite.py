@@ -12,8 +12,9 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from ..errors import BundleError, OptionError
+from ..plain import shortened
 from ..quiet import silenced_stderr
-from .backend import Runner, Tensors
+from .backend import Declared, Runner, Tensors
 
 PARALLEL = False  # an interpreter has one set of buffers: threads that run at once need one each
 
@@ -50,6 +51,12 @@ class Model:
 
         return run
 
+    def declared(self, signature: str | None = None) -> tuple[Declared, Declared]:
+        """What goes into the graph of this signature and what comes out."""
+        with _refusals(self._what):
+            call = self._interpreter.get_signature_runner(signature)
+            return _declared(call.get_input_details()), _declared(call.get_output_details())
+
     def _only_graph(self, places: Mapping[str, int], outputs: Sequence[str]) -> Runner:
         """A runner of the graph that a file has alone, with the places of its tensors in the interpreter.
 
@@ -76,9 +83,17 @@ class Model:
         return run
 
 
+def _declared(details: Mapping[str, Any]) -> Declared:
+    """Of tensors that LiteRT describes; dimensions that vary are -1 in the signature of a shape."""
+    return {
+        name: (np.dtype(one["dtype"]).name, tuple(None if n < 0 else int(n) for n in one["shape_signature"]))
+        for name, one in details.items()
+    }
+
+
 @contextlib.contextmanager
 def _refusals(what: str, verb: str = "load") -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError, LookupError, TypeError) as error:
-        raise BundleError(f"LiteRT cannot {verb} {what}: {error}.") from error
+        raise BundleError(f"LiteRT cannot {verb} {what}: {shortened(error)}.") from error

@@ -9,6 +9,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper
 
+import capexport
 from capexport import BundleError, read_bundle
 from capexport.bundle import write_bundle
 from capexport.structure import check_graph
@@ -60,7 +61,49 @@ def node_within_a_loop(model):
     model.graph.node.append(helper.make_node("Loop", ["", ""], ["z"], body=body))
 
 
+def in_float_data(model, count):
+    """The elements of a constant in another field than most have."""
+    tensor = large(model)
+    tensor.ClearField("raw_data")
+    tensor.float_data.extend([0.0] * count(np.prod(tensor.dims)))
+
+
+def in_whole_numbers(model):
+    tensor = large(model)
+    tensor.ClearField("raw_data")
+    tensor.int64_data.extend([1] * np.prod(tensor.dims))
+
+
+def in_two_fields(model):
+    tensor = large(model)
+    tensor.float_data.append(0.0)
+    tensor.raw_data = tensor.raw_data[4:]
+
+
+def nodes(*pairs):
+    """A change that appends nodes that read and make these names."""
+    return lambda model: model.graph.node.extend(helper.make_node("Relu", [x], [y]) for x, y in pairs)
+
+
+def branch(model):
+    """A graph in a graph that reads what its own graph has not."""
+    graph = helper.make_graph([helper.make_node("Relu", ["nothing"], ["y"])], "branch", [], [])
+    model.graph.node.append(helper.make_node("If", ["logits"], ["z"], then_branch=graph, else_branch=graph))
+
+
 ONNX = {
+    "too few elements": (lambda m: in_float_data(m, lambda count: count // 4 + 1), "elements, not the"),
+    "too many elements": (lambda m: in_float_data(m, lambda count: count + 1), "elements, not the"),
+    "no elements": (lambda m: in_float_data(m, lambda count: 0), "elements, not the"),
+    "elements of another type": (in_whole_numbers, "field of another type"),
+    "elements in two places": (in_two_fields, "two places"),
+    "a node that reads what is never computed": (nodes(("nothing", "y")), "'nothing', which is never computed"),
+    "a node that waits for itself": (nodes(("x", "x")), "computes itself"),
+    "nodes that wait for each other": (nodes(("x", "y"), ("y", "x")), "wait for each other"),
+    "what is computed twice": (nodes(("logits", "x"), ("logits", "x")), "computed twice"),
+    "a constant that is computed": (lambda m: nodes(("logits", large(m).name))(m), "computed and given"),
+    "a graph in a graph that reads nothing": (branch, "'nothing', which is never computed"),
+    "an output that is never computed": (lambda m: setattr(m.graph.output[0], "name", "x"), "'x', which is never"),
     "external data": (external, "in other files"),
     "a location without a file": (lambda m: setattr(large(m), "data_location", 1), "in other files"),
     "a foreign operator": (foreign_operator, "foreign domain 'org.evil'"),
@@ -251,6 +294,43 @@ def test_another_formats_file_is_refused(to, tiny_bundles):
             refused(to, tiny_bundles[other].graph("encoder"), "refused")
 
 
+def test_onnx_elements_in_the_field_for_their_type(tiny_bundles):
+    data = tiny_bundles["onnx", "fp32"].graph("decoder")
+    check_graph("onnx", edit_onnx(data, lambda model: in_float_data(model, int)), "the graph")
+    for kind, values in ((TensorProto.INT32, [-1, 300, 0]), (TensorProto.UINT64, [2**40]), (TensorProto.DOUBLE, [0.5])):
+        tensor = helper.make_tensor("more", kind, [len(values)], values)
+        check_graph("onnx", edit_onnx(data, lambda model, one=tensor: model.graph.initializer.append(one)), "the graph")
+
+
+def test_ort_whose_edges_are_not_those_of_its_names(tiny_bundles):
+    from ort_flatbuffers_py.fbs import InferenceSession
+
+    whole_graph = tiny_bundles["ort", "fp32"].graph("decoder")
+    graph = InferenceSession.InferenceSession.GetRootAs(whole_graph, 0).Model().Graph()
+    wired = [graph.NodeEdges(k) for k in range(graph.NodeEdgesLength()) if graph.NodeEdges(k).InputEdgesLength()]
+    counts, edges = (data_place(wired[0], after) for after in (-4, 0))
+    for place, number in ((counts, 0), (edges, wired[-1].NodeIndex())):
+        data = bytearray(whole_graph)
+        data[place : place + 4] = number.to_bytes(4, "little")
+        refused("ort", bytes(data), "edges do not lead")
+
+
+def data_place(edges, after):
+    """Where the first edge to a node begins, or its list's length."""
+    return edges.InputEdges(0)._tab.Pos + after
+
+
+def test_ort_whose_node_waits_for_itself(tiny_bundles):
+    from ort_flatbuffers_py.fbs import InferenceSession
+
+    data = bytearray(tiny_bundles["ort", "fp32"].graph("decoder"))
+    node = InferenceSession.InferenceSession.GetRootAs(data, 0).Model().Graph().Nodes(0)
+    taken, made = (node._tab.Vector(node._tab.Offset(4 + 2 * field)) for field in (8, 9))
+    name = made + int.from_bytes(data[made : made + 4], "little")
+    data[taken : taken + 4] = (name - taken).to_bytes(4, "little")  # the node's input is called as its output
+    refused("ort", bytes(data), "reads what it computes itself")
+
+
 def test_ort_with_an_edge_to_nowhere_or_data_elsewhere(tiny_bundles):
     from ort_flatbuffers_py.fbs import InferenceSession
 
@@ -259,7 +339,87 @@ def test_ort_with_an_edge_to_nowhere_or_data_elsewhere(tiny_bundles):
     edges = next(graph.NodeEdges(k) for k in range(graph.NodeEdgesLength()) if graph.NodeEdges(k).InputEdgesLength())
     place = edges.InputEdges(0)._tab.Pos
     data[place : place + 4] = (10**6).to_bytes(4, "little")
-    refused("ort", bytes(data), "an edge leads to a node")
+    refused("ort", bytes(data), "edges do not lead")
+
+
+def with_output(name, operator, *constants, kind=None, **attributes):
+    """A change of an ONNX model whose output of this name goes through one operator more; kind: its new type."""
+
+    def change(model):
+        for node in model.graph.node:
+            for side in (node.input, node.output):
+                side[:] = ["before" if one == name else one for one in side]
+        model.graph.initializer.extend(constants)
+        inputs = ["before", *(one.name for one in constants)]
+        model.graph.node.append(helper.make_node(operator, inputs, [name], name=EVIL, **attributes))
+        [output] = [one for one in model.graph.output if one.name == name]
+        output.type.tensor_type.ClearField("shape")
+        output.type.tensor_type.elem_type = kind or output.type.tensor_type.elem_type
+
+    return change
+
+
+def cast(name, kind):
+    return with_output(name, "Cast", kind=kind, to=kind)
+
+
+def number(value):
+    return helper.make_tensor("number", TensorProto.FLOAT, [], [value])
+
+
+def whole(name, *values):
+    return helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
+
+
+EVIL = "\x1b[2J\x1b]0;title\x07\nTraceback (most recent call last)"
+MEMORY = "cross_keys_0"
+LYING = {
+    "features without dimensions": ("encoder", with_output(MEMORY, "ReduceSum", keepdims=0), "other shapes"),
+    "features of fewer photos": ("encoder", with_output(MEMORY, "Tile", whole("n", 0, 1, 1, 1)), "other shapes"),
+    "features of another type": ("encoder", cast(MEMORY, TensorProto.INT8), "another type"),
+    "keys without dimensions": ("decoder", with_output("next_keys_0", "ReduceSum", keepdims=0), "other shapes"),
+    "keys of no photo": ("decoder", with_output("next_keys_0", "Tile", whole("n", 0, 1, 1, 1)), "other shapes"),
+    "keys of more words": ("decoder", with_output("next_keys_0", "Tile", whole("n", 1, 1, 3, 1)), "other shapes"),
+    "keys that are truth values": ("decoder", cast("next_keys_0", TensorProto.BOOL), "another type"),
+    "logits that are truth values": ("decoder", cast("logits", TensorProto.BOOL), "another type"),
+    "logits of 8 bits": ("decoder", cast("logits", TensorProto.INT8), "another type"),
+    "logits without dimensions": ("decoder", with_output("logits", "ReduceSum", keepdims=0), "other shapes"),
+    "logits that are infinite": ("decoder", with_output("logits", "Div", number(0.0)), "not numbers"),
+    "attention that is no number": ("decoder", with_output("attention", "Add", number(float("nan"))), "from 0 to 1"),
+    "giant attention": ("decoder", with_output("attention", "Add", number(3e38)), "from 0 to 1"),
+    "attention below zero": ("decoder", with_output("attention", "Sub", number(0.5)), "from 0 to 1"),
+    "another input": ("decoder", lambda m: m.graph.input.append(helper.make_tensor_value_info("i", 1, [1])), "inputs"),
+    "another output": (
+        "decoder",
+        lambda m: m.graph.output.append(helper.make_tensor_value_info(m.graph.node[0].output[0], 1, None)),
+        "outputs",
+    ),
+    "what fails as it runs": ("decoder", with_output("attention", "Gather", whole("n", 99, 99)), "cannot run"),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", LYING)
+def test_onnx_graphs_that_give_something_else_than_the_manifest_says(name, tiny_bundles, photos, tmp_path, capfd):
+    bundle = tiny_bundles["onnx", "fp32"]
+    graph, change, match = LYING[name]
+    files = {**bundle.files, f"{graph}.onnx": edit_onnx(bundle.graph(graph), change)}
+    lying = write_bundle(tmp_path / "lying", bundle.manifest, files)
+    capfd.readouterr()
+    with pytest.raises(BundleError, match=match) as caught:
+        capexport.load(lying).caption(photos[0])
+    assert str(caught.value).isprintable()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_tflite_graphs_of_other_types_than_the_manifest_says(tiny_bundles, tmp_path):
+    def change(model):
+        model.signatureDefs[0].outputs[0].tensorIndex = model.signatureDefs[0].inputs[0].tensorIndex
+
+    bundle = tiny_bundles["tflite", "fp32"]
+    files = {**bundle.files, "decoder.tflite": edit_tflite(bundle.graph("decoder"), change)}
+    with pytest.raises(BundleError, match="another type or shape"):
+        capexport.load(write_bundle(tmp_path / "lying", bundle.manifest, files))
 
 
 def test_a_bundle_is_refused_as_it_is_read(tiny_bundles, tmp_path):
