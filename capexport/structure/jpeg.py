@@ -58,7 +58,10 @@ def _segment(file: BinaryIO) -> tuple[int, int]:
 
 def _marker(file: BinaryIO) -> int:
     """The next marker, 0 at the end of the file; raises MalformedError if too much is before it."""
-    before = 0
+    pair = file.read(2)
+    if len(pair) == 2 and pair[0] == 0xFF and pair[1] not in (0, 0xFF):
+        return pair[1]  # as nearly always
+    before = pair[-1] if pair else 0
     for _ in range(MOST_STRAY):
         sign = file.read(1)
         if not sign:
