@@ -13,6 +13,7 @@ from typing import Any
 from .errors import BundleError
 from .image import MAX_PIXELS, RESIZERS
 from .manifest import CAPTIONER, FEATURES, Manifest, Shape, Tensor
+from .plain import quoted
 from .recipes import FORMATS, RECIPES
 from .vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 
@@ -35,9 +36,10 @@ def special_tokens(vocabulary: Vocabulary) -> dict[str, int]:
 def check_sense(manifest: Manifest, vocabulary: Vocabulary) -> None:
     """Raise BundleError for a manifest that contradicts itself or the vocabulary, or whose sizes are absurd."""
     if manifest.format not in FORMATS or manifest.recipe not in RECIPES:
-        raise BundleError(f"The bundle is of an unknown format or recipe: {manifest.format}, {manifest.recipe}.")
+        named = f"{quoted(manifest.format)}, {quoted(manifest.recipe)}"
+        raise BundleError(f"The bundle is of an unknown format or recipe: {named}.")
     if manifest.preprocessing.resize not in RESIZERS:
-        raise BundleError(f"The bundle's photos are resized in an unknown way: {manifest.preprocessing.resize}.")
+        raise BundleError(f"The bundle's photos are resized in an unknown way: {quoted(manifest.preprocessing.resize)}.")
     for text in _texts(dataclasses.asdict(manifest)):
         if not text.isprintable() or len(text) > MAX_TEXT:  # they are printed on terminals
             raise BundleError(f"The bundle's manifest has a text that cannot be printed or is too long: {text[:80]!r}.")
