@@ -39,7 +39,8 @@ def check_sense(manifest: Manifest, vocabulary: Vocabulary) -> None:
         named = f"{quoted(manifest.format)}, {quoted(manifest.recipe)}"
         raise BundleError(f"The bundle is of an unknown format or recipe: {named}.")
     if manifest.preprocessing.resize not in RESIZERS:
-        raise BundleError(f"The bundle's photos are resized in an unknown way: {quoted(manifest.preprocessing.resize)}.")
+        named = quoted(manifest.preprocessing.resize)
+        raise BundleError(f"The bundle's photos are resized in an unknown way: {named}.")
     for text in _texts(dataclasses.asdict(manifest)):
         if not text.isprintable() or len(text) > MAX_TEXT:  # they are printed on terminals
             raise BundleError(f"The bundle's manifest has a text that cannot be printed or is too long: {text[:80]!r}.")
