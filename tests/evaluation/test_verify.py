@@ -133,3 +133,14 @@ def test_the_command(tiny_bundle, tiny_source, photos, capsys, tmp_path):
     assert "no photos in" in capsys.readouterr().err
     with pytest.raises(ImageError):
         capexport.verify(tiny_bundle, against=tiny_source, images=["missing.jpg"])
+
+
+def graph_bytes(bundle):
+    return len(bundle.graph("encoder")) + len(bundle.graph("decoder"))
+
+
+@pytest.mark.parametrize(("to", "recipe"), VARIANTS)
+def test_the_shipped_captioner_shrinks_and_stays_within_bounds(to, recipe, shipped_bundles):
+    share = {"fp32": 1.0, "fp16": 0.55}.get(recipe, 0.3)
+    assert graph_bytes(shipped_bundles[to, recipe]) <= share * graph_bytes(shipped_bundles[to, "fp32"])
+    assert all(check.holds for check in shipped_bundles[to, recipe].manifest.gate)

@@ -13,7 +13,6 @@ from capexport.export.graphs import DecoderGraph
 from capexport.export.layers import Observation
 from capexport.image import load_image
 from capexport.recipes import Precision
-from tests.conftest import CALIBRATION
 
 FLOAT, HALF, STORED, DYNAMIC, _ = Precision
 WORDS, UNITS = 30, 16
@@ -21,7 +20,7 @@ WORDS, UNITS = 30, 16
 
 @pytest.fixture(scope="module")
 def exporter(tied, photos):
-    return Exporter(tied, photos[:CALIBRATION])
+    return Exporter(tied, photos[:2])
 
 
 def constants(to, model):
