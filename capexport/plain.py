@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 MOST_QUOTED = 80  # characters
 
@@ -27,18 +29,27 @@ def shortened(message: object, most: int = 500) -> str:
     return text if len(text) <= most else f"{text[:most]} and so on"
 
 
-def read_plain(path: Path, most: int, links: bool = True) -> bytes:
-    """The bytes of a plain file; raises OSError for any other, and for one with more than `most` of them.
+@contextmanager
+def open_plain(path: Path, links: bool = True) -> Iterator[BinaryIO]:
+    """A plain file, to be read; raises OSError for any other, without waiting for what a pipe may never give.
 
     links  whether it may be reached by a symbolic link
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags if links else flags | getattr(os, "O_NOFOLLOW", 0))
     with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(0, "it is not a plain file", str(path))
-        if found.st_size > most:  # which may be of nothing but holes, and fill the memory
+        yield file
+
+
+def read_plain(path: Path, most: int, links: bool = True) -> bytes:
+    """The bytes of a plain file; raises OSError for any other, and for one with more than `most` of them.
+
+    links  whether it may be reached by a symbolic link
+    """
+    with open_plain(path, links) as file:
+        if os.fstat(file.fileno()).st_size > most:  # which may be of nothing but holes, and fill the memory
             raise OSError(0, f"it is larger than {most} bytes", str(path))
         data = file.read(most + 1)
     if len(data) > most:

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import DataError, ImageError, OptionError
+from ..image import MOST_BYTES, Held
 from ..image import SUFFIXES as PHOTOS
-from ..image import Held
-from .storage import MOST_BYTES, is_folder, is_uri, join, listing, name_of, open_input
+from .storage import is_folder, is_uri, join, listing, name_of, open_input
 from .tables import load_parquet
 from .tar import DAMAGES, Tar
 

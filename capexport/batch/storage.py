@@ -6,7 +6,6 @@ import functools
 import glob
 import os
 import platform
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,12 +17,12 @@ from urllib.parse import urlencode, urlsplit
 
 from ..atomic import check_absent
 from ..errors import DataError, ImageError, MissingExtraError, OutputError
-from ..image import Held
+from ..image import MOST_BYTES, Held
+from ..plain import open_plain
 
 DAY = 86_400.0
 BUCKETS = ("s3", "gs", "gcs", "abfs", "abfss")  # schemes whose paths begin with a bucket
 MOST_TEXT = 1 << 20  # bytes of a small file; what is longer is cut, and then no JSON
-MOST_BYTES = 1 << 28  # of a photo's file; what is larger is not read
 
 
 def is_uri(location: str) -> bool:
@@ -101,10 +100,7 @@ def open_input(location: str) -> Iterator[BinaryIO]:
         with filesystem.open_input_file(path) as file:
             yield file
     else:
-        descriptor = os.open(location, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(descriptor, "rb") as opened:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError(0, "it is not a plain file", location)
+        with open_plain(Path(location)) as opened:
             yield opened
 
 

@@ -12,15 +12,14 @@ from typing import Any
 from ..errors import SourceError
 from ..image import RESIZERS
 from ..plain import read_plain
+from ..sense import MOST as OF_MANIFESTS
 
 MAX_CONFIG = 100_000  # bytes
 MOST = {
-    "num_layers": 256,
-    "num_heads": 1024,
-    "key_dim": 2**16,
-    "units": 2**16,
-    "max_length": 2**14,
-    "vocabulary_size": 2**22,
+    **{name: OF_MANIFESTS[name] for name in ("key_dim", "units", "max_length")},
+    "num_layers": OF_MANIFESTS["layers"],
+    "num_heads": OF_MANIFESTS["heads"],
+    "vocabulary_size": OF_MANIFESTS["vocabulary"],
     "height": 2**12,
     "width": 2**12,
 }  # what is built of larger ones would not fit into memory

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..download import download, is_url
 from ..errors import DataError
@@ -24,7 +24,6 @@ SPLIT_FILES = {
 PHOTO_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset")
 ARCHIVES = ("Flickr8k_Dataset.zip", "Flickr8k_text.zip")
 MOST_MEMBERS, MOST_BYTES = 50_000, 2**33  # of an archive; the photos' has some 8,000 members and 1.1 GB
-LONGEST = 1000  # characters of a member's name
 CAPTION_FILE = "Flickr8k.token.txt"
 _CAPTION_LINE = re.compile(r"(?P<name>[^\t#]+)#\d+\t(?P<caption>.*)")
 
@@ -104,7 +103,6 @@ def _unpack(archive: str, target: Path) -> None:
     try:
         with zipfile.ZipFile(path) as zipped:
             check_members(zipped, MOST_MEMBERS, MOST_BYTES)
-            _check_places(zipped)
             zipped.extractall(target)
     except FileNotFoundError as error:
         raise DataError(f"There is no archive at {path}.") from error
@@ -115,22 +113,3 @@ def _unpack(archive: str, target: Path) -> None:
     except OSError as error:
         raise DataError(f"{path} cannot be unpacked to {target}: {error.strerror or error}.") from error
     mark.touch()
-
-
-def _check_places(archive: zipfile.ZipFile) -> None:
-    """Raise MalformedError for members that would be unpacked to one place, to the folder itself, or below a file."""
-    files: set[PurePosixPath] = set()
-    others: set[PurePosixPath] = set()  # that a file must not be at
-    for one in archive.infolist():
-        if len(one.filename) > LONGEST:
-            raise MalformedError(f"its member {one.filename[:80]!r} has a name that is too long")
-        place = PurePosixPath(one.filename.replace("\\", "/").casefold())  # no two where case is not told apart
-        if not one.is_dir() and (place in files or not place.parts):
-            raise MalformedError(f"two of its members have one name, {one.filename[:80]!r}")
-        if one.is_dir():
-            others.add(place)
-        else:
-            files.add(place)
-        others.update(place.parents)
-    if both := files & others:
-        raise MalformedError(f"its member {min(map(str, both))[:80]!r} is a file and a folder")

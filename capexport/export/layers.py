@@ -112,7 +112,7 @@ class Format(Protocol):
     def lower(self, model: bytes, precisions: Precisions, observation: Observation) -> bytes:
         """An exported model with its layers in these precisions, else in float; for int8 it must have been observed."""
 
-    def imitate(self, model: bytes, precisions: Precisions, observation: Observation) -> bytes:
+    def mimic(self, model: bytes, precisions: Precisions, observation: Observation) -> bytes:
         """A model that computes the same as the lowered one, to try layers out, in whatever form is made soonest."""
 
     def finish(self, model: bytes) -> bytes:

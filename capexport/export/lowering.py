@@ -124,7 +124,7 @@ class Lowering:
         return self._observation if INT8.intersection(precisions.values()) else Observation()
 
     def _trial(self, precisions: Precisions) -> list[Outputs]:
-        model = self._format.imitate(self._model, precisions, self._needed(precisions))
+        model = self._format.mimic(self._model, precisions, self._needed(precisions))
         try:
             run = open_graph(self._to, model, self._outputs, None, "a graph that is tried out")
         except BundleError:

@@ -16,22 +16,10 @@ from .layers import as_it_is as write
 from .layers import no_companions as companions
 from .onnx_fused import fuse
 from .onnx_layers import layers, lower, observe
-from .onnx_layers import lower as imitate
+from .onnx_layers import lower as mimic
 from .onnx_simplify import drop_idle_reshapes, fuse_hard_activations
 
-__all__ = [
-    "DIALECT",
-    "TOOLS",
-    "companions",
-    "export",
-    "finish",
-    "fuse",
-    "imitate",
-    "layers",
-    "lower",
-    "observe",
-    "write",
-]
+__all__ = ["DIALECT", "TOOLS", "companions", "export", "finish", "fuse", "layers", "lower", "mimic", "observe", "write"]
 
 TOOLS = ("tensorflow", "tf2onnx", "onnx", "onnxruntime")
 OPSET = 17

@@ -14,21 +14,9 @@ from flatbuffers import encode, packer
 from onnxruntime.tools.ort_format_model import create_config_from_models
 
 from . import onnx
-from .onnx import DIALECT, export, finish, fuse, imitate, layers, lower, observe
+from .onnx import DIALECT, export, finish, fuse, layers, lower, mimic, observe
 
-__all__ = [
-    "DIALECT",
-    "TOOLS",
-    "companions",
-    "export",
-    "finish",
-    "fuse",
-    "imitate",
-    "layers",
-    "lower",
-    "observe",
-    "write",
-]
+__all__ = ["DIALECT", "TOOLS", "companions", "export", "finish", "fuse", "layers", "lower", "mimic", "observe", "write"]
 
 TOOLS = onnx.TOOLS
 OPERATORS = "required_operators.config"

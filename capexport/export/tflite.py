@@ -28,19 +28,7 @@ from .tflite_finish import finish
 from .tflite_fused import fuse
 from .tflite_rounding import prepare, rounded
 
-__all__ = [
-    "DIALECT",
-    "TOOLS",
-    "companions",
-    "export",
-    "finish",
-    "fuse",
-    "imitate",
-    "layers",
-    "lower",
-    "observe",
-    "write",
-]
+__all__ = ["DIALECT", "TOOLS", "companions", "export", "finish", "fuse", "layers", "lower", "mimic", "observe", "write"]
 
 TOOLS = ("tensorflow", "ai-edge-litert", "ai-edge-quantizer")
 KINDS = {
@@ -112,7 +100,7 @@ def lower(model: bytes, precisions: Precisions, observation: Observation) -> byt
         return bytes(quant.quantize(calibration or None, enable_progress_report=False).quantized_model)
 
 
-def imitate(model: bytes, precisions: Precisions, observation: Observation) -> bytes:
+def mimic(model: bytes, precisions: Precisions, observation: Observation) -> bytes:
     """A model that computes what the lowered one does."""
     if IN_FLOAT.issuperset(precisions.values()):
         return rounded(model, layers(model), precisions, observation.correlations)

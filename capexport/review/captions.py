@@ -22,7 +22,7 @@ from ..errors import OptionError, OutputError
 
 OPEN, ACCEPTED, EDITED, EMPTIED, UNREADABLE = "open", "accepted", "edited", "emptied", "unreadable"
 DECIDED = (ACCEPTED, EDITED, EMPTIED)
-STATES = (OPEN, ACCEPTED, EDITED, EMPTIED, UNREADABLE)
+STATES = (OPEN, *DECIDED, UNREADABLE)
 LONGEST = 2000  # signs of a caption
 SAVED = ".review.jsonl"  # of the file of decisions that are not in the captions yet, after the captions' name
 BEGIN = b'{"number": '  # of a decision's line, as it is written

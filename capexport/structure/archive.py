@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from ..plain import quoted, shortened
 from .limits import MalformedError
 
+LONGEST = 1000  # characters of a member's name
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1
 KINDS = (0, stat.S_IFREG, stat.S_IFDIR)  # of files: 0 where the archive does not say
@@ -36,8 +37,7 @@ def check_members(archive: zipfile.ZipFile, members: int, most: int) -> None:
     found = archive.infolist()
     if len(found) > members or sum(one.file_size for one in found) > most:
         raise MalformedError(f"it unpacks to more than {members} members or {most} bytes")
-    if len({one.filename for one in found}) != len(found):
-        raise MalformedError("two of its members have one name")
+    _check_places(archive)
     for one in found:
         path = PurePosixPath(one.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in one.filename:
@@ -49,3 +49,19 @@ def check_members(archive: zipfile.ZipFile, members: int, most: int) -> None:
     places = sorted((one.header_offset, one.compress_size) for one in found)
     if any(start + size > following for (start, size), (following, _) in itertools.pairwise(places)):
         raise MalformedError("its members share bytes")
+
+
+def _check_places(archive: zipfile.ZipFile) -> None:
+    """Raise MalformedError for members that would be unpacked to one place, to the folder itself, or below a file."""
+    named: dict[bool, set[PurePosixPath]] = {False: set(), True: set()}  # files, and folders
+    parents: set[PurePosixPath] = set()
+    for one in archive.infolist():
+        if len(one.filename) > LONGEST:
+            raise MalformedError(f"its member {quoted(one.filename)} has a name that is too long")
+        place = PurePosixPath(one.filename.replace("\\", "/").casefold())  # no two where case is not told apart
+        if place in named[one.is_dir()] or not (place.parts or one.is_dir()):
+            raise MalformedError(f"two of its members have one name, {quoted(one.filename)}")
+        named[one.is_dir()].add(place)
+        parents.update(place.parents)
+    if both := named[False] & (named[True] | parents):
+        raise MalformedError(f"its member {quoted(min(map(str, both)))} is a file and a folder")

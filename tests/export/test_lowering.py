@@ -171,8 +171,8 @@ def test_each_layer_is_in_the_precision_asked_for_and_computes_what_it_did(mixtu
         error = np.abs(run(to, finished, x) - truth).max() / np.abs(truth).max()
         assert error <= max(TOLERANCES[precision] for precision in mixture)
         assert (error > 1e-6) == (set(mixture) != {FLOAT})
-    imitated = run(to, lowered(to, exported, precisions, by="imitate"), x)
-    np.testing.assert_allclose(imitated, run(to, model, x), rtol=0, atol=1e-6 * np.abs(truth).max())
+    mimicked = run(to, lowered(to, exported, precisions, by="mimic"), x)
+    np.testing.assert_allclose(mimicked, run(to, model, x), rtol=0, atol=1e-6 * np.abs(truth).max())
 
 
 @pytest.mark.parametrize("precision", Precision)
