@@ -24,7 +24,7 @@ from .rows import Row
 from .shards import ALL, Share
 from .sidecars import Sidecar, check_sidecars
 from .storage import Source, is_uri
-from .tables import WRITERS, load_parquet
+from .tables import OUTCOMES, WRITERS, load_parquet
 from .walk import names_under, photos_under
 
 T = TypeVar("T")
@@ -81,11 +81,16 @@ class Folder:
     def _dealt(self, photos: Iterable[T]) -> Iterator[list[T]]:
         return (batch for number, batch in enumerate(batched(photos, self.batch)) if self.share.has(number))
 
+    @property
+    def finished(self) -> bool:
+        """Whether there is a table, whose run came to its end."""
+        return self.journal != self.out and self.out.exists() and not self.journal.exists()
+
     def check(self) -> int:
         """The number of photos; raises ImageError without any, OutputError for a file that is in the way."""
-        resumed = self.resume and self.journal.exists()
-        if self.journal != self.out and not resumed:
-            check_absent(self.out, self.force)
+        resumed = self.resume and (self.journal.exists() or self.out.exists())
+        if self.journal != self.out:
+            check_absent(self.out, self.force or resumed)
         check_journal(self.journal, self.resume, self.force)
         if self.sidecars:
             photos = itertools.chain.from_iterable(self.batches())
@@ -177,10 +182,12 @@ def collect(
           log-probabilities can differ in the last digit, and a resumed run is to be the same as one that was not
           disturbed
     """
-    what.check()
+    photos = what.check()
     # Options that this vocabulary refuses are refused before an earlier run's rows are replaced.
     Rules(options, bundle.vocabulary, bundle.manifest.shape.max_length)
     run, tally = run_id(bundle, options, what.min_confidence, str(what.folder)), Tally()
+    if what.resume and what.finished:
+        return _finished(what, run, photos)
     with open_journal(what.journal, what.resume, what.force) as journal:
         done = _done(journal, run, what, tally)
         tally.earlier = tally.photos
@@ -216,13 +223,32 @@ def _done(journal: Journal, run: str, what: Folder, tally: Tally) -> set[str]:
     """The names of the photos that have a row, which are counted in."""
     names = set()
     for row in journal.read():
-        if row["run"] != run:
-            raise OutputError(
-                f"{what.journal} is of another bundle, other options or a folder named otherwise: resume with the same."
-            )
+        _check_run(row, run, what.journal)
         names.add(row["path"])
         tally.count(row)
     return names
+
+
+def _finished(what: Folder, run: str, photos: int) -> Tally:
+    """The tally of a run whose table is there; raises OutputError if it is another's, or of fewer or more photos."""
+    tally = Tally()
+    for row in OUTCOMES[what.out.suffix](what.out):
+        _check_run(row, run, what.out)
+        tally.count(row)
+    if tally.photos != photos:
+        raise OutputError(
+            f"{what.out} is finished, with {tally.photos:,} photos, and there are {photos:,} now: pass --force to make "
+            "it anew."
+        )
+    tally.earlier = tally.photos
+    return tally
+
+
+def _check_run(row: Row, run: str, path: Path) -> None:
+    if row["run"] != run:
+        raise OutputError(
+            f"{path} is of another bundle, other options or a folder named otherwise: resume with the same."
+        )
 
 
 def _write_table(journal: Journal, what: Folder) -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingExtraError
+from ..errors import MissingExtraError, OutputError
+from ..plain import open_plain, shortened
 from .rows import Row
 
 COLUMNS = ("path", "text", "confidence", "words", "tokens", "log_probabilities", "alternatives", "error", "run")
 FORMULAS = ("=", "+", "-", "@")  # with BLANKS as OWASP's page on CSV injection lists them
 BLANKS = ("\t", "\r", "\n")
+LONGEST = 1 << 24  # characters of a line that are read at once
 GROUP = 10_000  # rows of a Parquet file that are in memory together
 Writer = Callable[[Iterable[Row], Path], None]
+Reader = Callable[[Path], Iterable[Row]]
 
 
 def write_csv(rows: Iterable[Row], path: Path) -> None:
@@ -86,4 +91,37 @@ def write_jsonl(rows: Iterable[Row], path: Path) -> None:
         file.writelines(f"{json.dumps(row)}\n" for row in rows)
 
 
+def outcomes_of_csv(path: Path) -> Iterator[Row]:
+    """The `error` and `run` of each row; raises OutputError for what write_csv did not write."""
+    with _ours(path), open_plain(path) as file:
+        text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
+        rows = csv.reader(iter(lambda: text.readline(LONGEST), ""))
+        _check_columns(next(rows, []))
+        for *_, error, run in rows:
+            yield {"error": error or None, "run": run}
+
+
+def outcomes_of_parquet(path: Path) -> Iterator[Row]:
+    """As outcomes_of_csv, of what write_parquet writes."""
+    parquet = load_parquet()
+    with _ours(path), open_plain(path) as file, parquet.ParquetFile(file) as table:
+        _check_columns(table.schema_arrow.names)
+        for batch in table.iter_batches(GROUP, columns=["error", "run"]):
+            yield from batch.to_pylist()
+
+
+@contextmanager
+def _ours(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, csv.Error) as error:  # pyarrow's own are ValueErrors or OSErrors
+        raise OutputError(f"{path} is no table of captions that a run has finished: {shortened(error)}.") from error
+
+
+def _check_columns(names: Sequence[str]) -> None:
+    if tuple(names) != COLUMNS:
+        raise ValueError("its columns are others")
+
+
 WRITERS: dict[str, Writer] = {".csv": write_csv, ".parquet": write_parquet}
+OUTCOMES: dict[str, Reader] = {".csv": outcomes_of_csv, ".parquet": outcomes_of_parquet}

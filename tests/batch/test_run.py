@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -114,6 +115,28 @@ def test_photos_that_came_meanwhile_are_captioned_once(captioner, folder, photos
     assert tally.photos == 31
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_that_is_finished_stays_as_it_is(suffix, captioner, folder, photos, tmp_path):
+    """A run may be killed after its last change to a file; a scheduler then begins it again."""
+    what = Folder(folder, tmp_path / f"captions{suffix}", resume=True)
+    assert caption_folder(captioner, what, GREEDY).earlier == 0
+    table = what.out.read_bytes()
+    tally = caption_folder(captioner, what, GREEDY)
+    assert (tally.photos, tally.failed, tally.earlier) == (30, 2, 30)
+    with pytest.raises(OutputError, match="another bundle, other options"):
+        caption_folder(captioner, what, DecodingOptions(beams=2))
+    make_photo(folder / "photo-10-and-a-half.jpg", photos[0], 99)
+    with pytest.raises(OutputError, match="30 photos, and there are 31 now: pass --force"):
+        caption_folder(captioner, what, GREEDY)
+    assert what.out.read_bytes() == table
+    for wrong in (b"", b"path,text\n", table[:-50], b"\xff" * 100):
+        what.out.write_bytes(wrong)
+        with pytest.raises(OutputError, match=re.escape(str(what.out))):
+            caption_folder(captioner, what, GREEDY)
+        assert what.out.read_bytes() == wrong
+    assert [path.name for path in tmp_path.glob("captions*")] == [what.out.name]
+
+
 def test_csv_and_parquet_say_what_jsonl_says(captioner, folder, tmp_path):
     options = DecodingOptions(beams=2, captions=2)
     caption_folder(captioner, Folder(folder, tmp_path / "a.jsonl"), options)
@@ -148,7 +171,7 @@ def test_nothing_is_overwritten_unasked(suffix, captioner, folder, tmp_path):
     out.write_text("precious\n")
     with pytest.raises(OutputError, match="exists already"):
         caption_folder(captioner, Folder(folder, out), GREEDY)
-    with pytest.raises(OutputError, match=r"no row of such a run|exists already"):
+    with pytest.raises(OutputError, match=r"no row of such a run|no table of captions"):
         caption_folder(captioner, Folder(folder, out, resume=True), GREEDY)
     with pytest.raises(OptionError, match="nonsense"):
         caption_folder(captioner, Folder(folder, out, force=True), DecodingOptions(forced_words=("nonsense",)))
