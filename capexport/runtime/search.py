@@ -30,9 +30,9 @@ class Place(NamedTuple):
 class Choice:
     """What is said next: choice i says token i after all that row parents[i] has said. C choices."""
 
-    parents: Index  # (C,)
+    parents: Index | None  # (C,); None: each row has one, in their order
     tokens: NDArray[np.int32]  # (C,)
-    goes_on: NDArray[np.bool_]  # (C,) these become the next step's rows, in this order
+    going: Index  # those that become the next step's rows, in this order
 
 
 class Search(Protocol):
@@ -78,11 +78,12 @@ class Draw:
 
     def say(self, tokens: NDArray[np.int32], step: int) -> Choice:
         """Have the rows say these tokens (R,)."""
-        goes_on = tokens != self._end
-        for index in np.flatnonzero(~goes_on):
-            self._places[int(self._live[index])] = Place(step, int(index))
-        self._live = self._live[goes_on]
-        return Choice(np.arange(len(tokens)), tokens, goes_on)
+        [going] = (tokens != self._end).nonzero()
+        if len(going) < len(tokens):
+            for index in (tokens == self._end).nonzero()[0].tolist():
+                self._places[int(self._live[index])] = Place(step, index)
+            self._live = self._live[going]
+        return Choice(None, tokens, going)
 
     def best(self, photo: int) -> list[Place]:
         return [self._places[k] for k in np.flatnonzero(self.photos == photo).tolist()]
@@ -90,7 +91,7 @@ class Draw:
 
 def check_words_left(best: NDArray[np.float64], step: int) -> None:
     """Raise OptionError if a row has no word to say: if its best score (R,) is as good as none."""
-    if not (best > FORBIDDEN).all():
+    if not best.min() > FORBIDDEN:
         raise OptionError(f"The options leave no word to say at position {step + 1}.")
 
 
@@ -161,7 +162,7 @@ class BeamSearch:
                 chosen += [(row + c.parent, c.token, True) for c in live]
             row = rows.stop
         parents, tokens, goes_on = zip(*chosen, strict=True) if chosen else ((), (), ())
-        return Choice(np.array(parents, np.intp), np.array(tokens, np.int32), np.array(goes_on, bool))
+        return Choice(np.array(parents, np.intp), np.array(tokens, np.int32), np.flatnonzero(goes_on))
 
     def best(self, photo: int) -> list[Place]:
         finished = self._beams[photo].finished
