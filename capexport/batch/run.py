@@ -15,7 +15,7 @@ from typing import TypeVar
 from ..atomic import check_absent, clear_partials, new_file
 from ..bundle import Bundle
 from ..errors import ImageError, OptionError, OutputError
-from ..runtime.captioner import PART, Captioner
+from ..runtime.captioner import Captioner
 from ..runtime.options import DecodingOptions
 from ..runtime.rules import Rules
 from .ahead import batched, fetch_ahead, rows_ahead
@@ -29,7 +29,7 @@ from .walk import names_under, photos_under
 
 T = TypeVar("T")
 SUFFIXES = (".jsonl", *WRITERS)
-BATCH = PART
+BATCH = 16
 READ = 32  # photos on disk that a thread reads, at least a batch, before it captions them
 
 

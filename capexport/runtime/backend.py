@@ -34,7 +34,9 @@ class Step:
 class Model(Protocol):
     """A file of one or several graphs in an engine.
 
-    The module of each engine says whether its graphs are PARALLEL, and its class Model is called with
+    The module of each engine says whether its graphs are PARALLEL, and of how many photos at most a processor's core
+    best encodes and decodes together, ENCODED and DECODED: of more, what lies between layers outgrows its caches; of
+    fewer, weights are read for too little. Its class Model is called with
 
     model    the file's bytes
     threads  of the engine; None leaves the choice to it
@@ -72,10 +74,12 @@ class GraphBackend:
 
     encode and step raise BundleError for tensors that have other types or shapes than the decoder's description says:
     what an engine says of a graph before it runs leaves dimensions open.
+
+    together  photos at most that are encoded together; None: all
     """
 
-    def __init__(self, decoder: Graph, encode: Runner, decode: Runner) -> None:
-        self._encode, self._decode = encode, decode
+    def __init__(self, decoder: Graph, encode: Runner, decode: Runner, together: int | None = None) -> None:
+        self._encode, self._decode, self._together = encode, decode, together
         outputs = {tensor.name: tensor.shape for tensor in decoder.outputs}
         self._vocabulary, (self._layers, _, *self._looked) = outputs["logits"][-1], outputs["attention"]
         self._memory_shapes = {one.name: one.shape for one in decoder.inputs if one.name.startswith("cross_")}
@@ -84,7 +88,11 @@ class GraphBackend:
         self._next_shapes = {outputs[name] for name in self._next_names.values()}  # one, as a rule
 
     def encode(self, images: NDArray[np.uint8]) -> Tensors:
-        features = self._encode({"image": images})
+        size = self._together or len(images)
+        parts = [self._encode({"image": images[k : k + size]}) for k in range(0, len(images), size)]
+        features = parts[0]
+        if len(parts) > 1:
+            features = {name: np.concatenate([part[name] for part in parts]) for name in features}
         expected = {name: _filled(shape, {"B": len(images)}) for name, shape in self._memory_shapes.items()}
         if {name: tensor.shape for name, tensor in features.items()} != expected:
             raise BundleError("The encoder's graph gives features of other shapes than the manifest says.")

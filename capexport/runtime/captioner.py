@@ -27,8 +27,6 @@ from .workers import Workers
 
 OnError = Literal["raise", "skip"]
 
-PART = 8  # photos that go through a graph together: of more, what lies between layers outgrows a core's caches
-
 
 def load(
     bundle: str | os.PathLike[str] | Bundle, threads: int | None = None, device: str = "cpu", verify: bool = False
@@ -57,6 +55,10 @@ def load(
 def _cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _parts(pixels: NDArray[np.uint8], size: int) -> list[NDArray[np.uint8]]:
+    return [pixels[k : k + size] for k in range(0, len(pixels), size)]
 
 
 class Captioner:
@@ -173,11 +175,11 @@ class Captioner:
         """Caption photos that are preprocessed already: uint8 (B, height, width, 3)."""
         if self.greedy is not None and len(pixels) == 1 and options == DecodingOptions():
             return self.greedy.caption(pixels)
-        size = min(PART, -(-len(pixels) // self.threads))
-        if self._crowd is None or size == len(pixels):
+        size = -(-len(pixels) // self.threads)
+        if self._crowd is None or size == len(pixels) <= self._crowd.part:
             return self._workers.do(lambda: self._decode(self.backend, pixels, options))
-        parts = [pixels[k : k + size] for k in range(0, len(pixels), size)]
-        done = self._workers.map(lambda part: self.caption_part(part, options), parts, self.threads)
+        size = min(size, self._crowd.part)
+        done = self._workers.map(lambda part: self.caption_part(part, options), _parts(pixels, size), self.threads)
         return list(itertools.chain.from_iterable(done))
 
     def caption_part(self, pixels: NDArray[np.uint8], options: DecodingOptions) -> list[Caption]:
@@ -189,7 +191,8 @@ class Captioner:
             with self._turn:  # not step by step, for each step would find the other part's shapes, and allocate anew
                 return self._decode(self.backend, pixels, options)
         with self._crowd.backend() as backend:
-            return self._decode(backend, pixels, options)
+            done = [self._decode(backend, part, options) for part in _parts(pixels, self._crowd.part)]
+        return list(itertools.chain.from_iterable(done))
 
     def _decode(self, backend: Backend, pixels: NDArray[np.uint8], options: DecodingOptions) -> list[Caption]:
         features = backend.encode(pixels)

@@ -14,9 +14,11 @@ class Crowd:
 
     open_one  opens a backend that runs in the calling thread alone
     shared    whether several threads may use one at once; there are as many as threads at the same time otherwise
+    part      photos at most that it is best asked for together
     """
 
-    def __init__(self, open_one: Callable[[], Backend], shared: bool) -> None:
+    def __init__(self, open_one: Callable[[], Backend], shared: bool, part: int) -> None:
+        self.part = part
         self._open_one = open_one
         self._shared = shared
         self._idle: list[Backend] = []

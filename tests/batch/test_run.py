@@ -80,7 +80,7 @@ def test_rows_and_broken_photos(captioner, folder, tmp_path):
     tally = caption_folder(captioner, Folder(folder, out), GREEDY, lambda tally: shown.append(tally.photos))
     rows = rows_of(out)
     assert [row["path"] for row in rows] == [str(folder / f"photo-{k:02d}.jpg") for k in range(30)]
-    assert (tally.photos, tally.failed, shown) == (30, 2, [0, 8, 16, 24, 30])
+    assert (tally.photos, tally.failed, shown) == (30, 2, [0, 16, 30])
     for row in rows:
         if Path(row["path"]).name in BROKEN:
             assert (row["text"], row["tokens"], row["confidence"]) == (None, None, None)
