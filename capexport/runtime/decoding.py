@@ -19,7 +19,7 @@ from .backend import Backend, Tensors
 from .caption import Caption
 from .options import DecodingOptions
 from .rules import Rules
-from .search import Choice, Draw, Index, Place, check_words_left, start_search
+from .search import Choice, Draw, Index, Place, start_search
 
 
 class Decoding:
@@ -74,9 +74,8 @@ class Decoding:
         position = said.shape[1]
         likeliest = self._rules.likeliest(logits, position)
         if likeliest is not None and isinstance(self._search, Draw):
-            chosen = log_softmax(logits, likeliest)
-            check_words_left(chosen, position)
-            return self._search.say(likeliest, position), chosen
+            _, normaliser = _normalised(logits, logits[np.arange(len(likeliest)), likeliest][:, np.newaxis])
+            return self._search.say(likeliest, position), 0 - normaliser  # and never -0
         log_probabilities = log_softmax(logits)
         choice = self._search.choose(self._rules.apply(log_probabilities, said), position)
         parents = np.arange(len(said)) if choice.parents is None else choice.parents
@@ -128,18 +127,20 @@ def _rows(tensors: Tensors) -> int:
     return len(next(iter(tensors.values())))
 
 
-def log_softmax(logits: NDArray[np.floating], tokens: NDArray[np.int32] | None = None) -> NDArray[np.float64]:
-    """Log-probabilities of logits (R, V), in float64; of one token (R,) a row alone, (R,), if they are given.
-
-    Raises BundleError for logits that are not numbers.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):  # of what is refused below, or so far off that it becomes -inf
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        normaliser = np.log(np.exp(shifted).sum(axis=1, dtype=np.float64))  # (R,), 0 or more, for one term is 1
-    if not normaliser.min() >= 0:
-        raise BundleError("The decoder's logits are not numbers (NaN or infinite): its graph is damaged or unfit.")
-    if tokens is None:
-        result: NDArray[np.float64] = shifted.astype(np.float64) - normaliser[:, np.newaxis]
-    else:
-        result = shifted[np.arange(len(tokens)), tokens] - normaliser
+def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Log-probabilities of logits (R, V), in float64. Raises BundleError for logits that are not numbers."""
+    shifted, normaliser = _normalised(logits, logits.max(axis=1, keepdims=True))
+    result: NDArray[np.float64] = shifted.astype(np.float64) - normaliser[:, np.newaxis]
     return result
+
+
+def _normalised(
+    logits: NDArray[np.floating], largest: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
+    """Logits (R, V) less their rows' largest (R, 1), and the logarithm (R,) of the sum of their exponentials."""
+    with np.errstate(over="ignore", invalid="ignore"):  # of what is refused below, or so far off that it becomes -inf
+        shifted = logits - largest
+        normaliser: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1, dtype=np.float64))
+    if not normaliser.min() >= 0:  # one of the terms is 1
+        raise BundleError("The decoder's logits are not numbers (NaN or infinite): its graph is damaged or unfit.")
+    return shifted, normaliser

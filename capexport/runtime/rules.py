@@ -31,7 +31,6 @@ class Rules:
         self._options = options
         self._never = np.zeros(len(vocabulary), bool)
         self._never[[*map(vocabulary.id, BANNED), *_ids(options.banned_words, vocabulary)]] = True
-        self._bans = np.where(self._never, np.float32(-np.inf), np.float32(0))  # (V,)
         allowed = len(vocabulary) - int(self._never.sum())
         if options.beams > allowed:
             raise OptionError(f"{options.beams} beams are more than the {allowed} words there are to choose from.")
@@ -39,7 +38,7 @@ class Rules:
             raise OptionError(f"The prefix and the forced words do not fit into {self.max_length} tokens.")
 
     def likeliest(self, logits: NDArray[np.float32], position: int) -> NDArray[np.int32] | None:
-        """The rows' likeliest words (R,) by logits (R, V), where that is what the options ask for.
+        """The rows' largest logits (R, V) as ids (R,), where the options ask for these words and none is banned.
 
         None where scores decide. That which `apply` makes of log-probabilities takes as long as a small decoder's step.
         """
@@ -48,8 +47,8 @@ class Rules:
             return None
         if position + 1 < options.min_length or options.repetition_penalty != 1 or options.no_repeat_ngram:
             return None
-        likeliest: NDArray[np.intp] = (logits + self._bans).argmax(axis=1)
-        return likeliest.astype(np.int32)
+        likeliest: NDArray[np.intp] = logits.argmax(axis=1)
+        return None if self._never[likeliest].any() else likeliest.astype(np.int32)
 
     def apply(self, log_probabilities: NDArray[np.float64], said: NDArray[np.int32]) -> Scores:
         """The scores (R, V) of the next words, given log-probabilities (R, V) and the words said (R, T)."""

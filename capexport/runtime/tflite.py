@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -62,19 +61,10 @@ class Model:
     def _only_graph(self, places: Mapping[str, int], outputs: Sequence[str]) -> Runner:
         """A runner of the graph that a file has alone, with the places of its tensors in the interpreter.
 
-        What a caption needs of its photo is the same at every step, and handed over once, for copying takes time. The
-        keys and values go into arrays that are used again: the system would take longer to make new ones each time.
+        What a caption needs of its photo is the same at every step, and handed over once, for copying takes time.
         """
         interpreter, names = self._interpreter, list(outputs)
         given: dict[str, NDArray[Any]] = {}
-        arrays = {name: _Arrays() for name in names if name.startswith("next_")}
-
-        def taken(name: str) -> NDArray[Any]:
-            place = places[name]
-            if name in arrays:
-                return arrays[name].copy_of(interpreter.tensor(place)())
-            tensor: NDArray[Any] = interpreter.get_tensor(place)
-            return tensor
 
         def run(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
             with self._lock, _refusals(self._what, "run"):
@@ -89,30 +79,9 @@ class Model:
                         interpreter.set_tensor(places[name], values)
                         given[name] = values
                 interpreter.invoke()
-                return {name: taken(name) for name in names}
+                return {name: interpreter.get_tensor(places[name]) for name in names}
 
         return run
-
-
-class _Arrays:
-    """Lends arrays, and lends an array again when nobody holds it, or part of it, any longer."""
-
-    def __init__(self) -> None:
-        self._all: list[NDArray[Any]] = []
-
-    def copy_of(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The same values in an array that nobody else has."""
-        if self._all and self._all[0].shape != values.shape:
-            self._all.clear()
-        for array in self._all:
-            if sys.getrefcount(array) == IDLE:
-                np.copyto(array, values)
-                return array
-        self._all.append(values.copy())
-        return self._all[-1]
-
-
-[IDLE] = [sys.getrefcount(one) for one in [np.empty(0)]]  # of an array that is in a list alone, while it is looked at
 
 
 def _declared(details: Mapping[str, Any]) -> Declared:
