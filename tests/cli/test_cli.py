@@ -38,6 +38,11 @@ def test_caption_one_photo(capsys, tiny_bundle, photos):
     assert len(out.splitlines()) == 1
 
 
+def test_python_runs_the_command_as_a_module():
+    command = [sys.executable, "-m", "capexport", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("capexport ")
+
+
 def test_caption_json(capsys, tiny_bundle, photos):
     code, out, _ = run(capsys, "caption", *photos[:2], "--bundle", tiny_bundle.directory, "--json")
     rows = [json.loads(line) for line in out.splitlines()]
