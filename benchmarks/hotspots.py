@@ -126,15 +126,15 @@ def _operators(bundle: Bundle, threads: int) -> Iterator[tuple[str, list[Share]]
     """Of the encoder and the decoder, which captions the sample photos."""
     import onnxruntime
 
+    from capexport.runtime.onnx import session_options
+
     captioner = capexport.load(bundle, threads=threads)
     pixels = [captioner.preprocess(photo)[np.newaxis] for photo in sample_photos()]
     tokens = [captioner.caption_pixels(photo, capexport.DecodingOptions())[0].tokens for photo in pixels]
     with tempfile.TemporaryDirectory() as folder:
         sessions = {}
         for name in ("encoder", "decoder"):
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads, options.log_severity_level = threads, 3
-            options.add_session_config_entry("session.x64quantprecision", "1")
+            options = session_options(threads)
             options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / name)
             model = bundle.files[bundle.manifest.graphs[name].file]
             sessions[name] = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
