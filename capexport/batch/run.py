@@ -187,7 +187,9 @@ def collect(
     Rules(options, bundle.vocabulary, bundle.manifest.shape.max_length)
     run, tally = run_id(bundle, options, what.min_confidence, str(what.folder)), Tally()
     if what.resume and what.finished:
-        return _finished(what, run, photos)
+        tally = _finished(what, run, photos)
+        progress(tally)
+        return tally
     with open_journal(what.journal, what.resume, what.force) as journal:
         done = _done(journal, run, what, tally)
         tally.earlier = tally.photos
