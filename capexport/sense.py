@@ -18,7 +18,7 @@ from .recipes import FORMATS, RECIPES
 from .vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 
 ROLES = {PAD: "pad", UNKNOWN: "unknown", START: "start", END: "end"}
-MOST = {"layers": 256, "heads": 1024, "key_dim": 2**16, "units": 2**16, "vocabulary": 2**22, "max_length": 2**14}
+MOST = {"layers": 256, "heads": 1024, "key_dim": 2**16, "units": 2**16, "vocabulary": 2**20, "max_length": 2**14}
 MAX_POSITIONS = 2**16  # of a feature map
 MAX_TEXT = 1000  # characters of a name or a finding
 MAX_ELEMENTS = 2**28  # of a tensor that goes in or comes out

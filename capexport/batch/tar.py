@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
+from .xz import XzFile
+
 BLOCK = 512
 ZEROS = bytes(BLOCK)
 LONGEST = 1 << 20  # bytes of a header that a member has beside its own, for its name and the like
@@ -26,8 +28,8 @@ WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, 
 PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
     b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ": lzma.LZMAFile,
-    b"\x5d\0\0\x80": lzma.LZMAFile,
+    b"\xfd7zXZ": XzFile,
+    b"\x5d\0\0\x80": XzFile,
 }
 DAMAGES = (ValueError, EOFError, OverflowError, zlib.error, lzma.LZMAError)
 

@@ -3,11 +3,15 @@
 import gzip
 import io
 import json
+import lzma
 import os
 import tarfile
 import tracemalloc
+import zlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import capexport
 from capexport import DataError, DecodingOptions, ImageError
@@ -16,6 +20,7 @@ from capexport.batch.shard_run import Shards, caption_shards
 from capexport.batch.shards import photos_of, read_from_shard, split_shard
 from capexport.batch.storage import is_folder, open_input
 from capexport.batch.tar import LONGEST, LONGEST_NAME, MOST
+from capexport.batch.xz import XzFile
 
 GREEDY = DecodingOptions()
 END = bytes(1024)
@@ -85,6 +90,27 @@ def test_tar_files_as_others_write_them(tmp_path):
             assert found == {f"{shard}/{name}": b"x" * len(name) for name in names}
             for path, body in found.items():
                 assert read_from_shard(shard, path) == body
+
+
+@given(st.lists(st.binary(max_size=3000), min_size=1, max_size=4), st.integers(1, 5000), st.sampled_from([0, 4, 512]))
+def test_packed_files_as_python_reads_them(parts, size, padding):
+    packed = b"".join(lzma.compress(part) + bytes(padding) for part in parts)
+    unpacked = io.BufferedReader(XzFile(io.BytesIO(packed)))
+    assert b"".join(iter(lambda: unpacked.read(size), b"")) == b"".join(parts)
+    alone = lzma.compress(parts[0], lzma.FORMAT_ALONE)
+    assert io.BufferedReader(XzFile(io.BytesIO(alone))).read() == parts[0]
+    with pytest.raises((EOFError, lzma.LZMAError)):
+        io.BufferedReader(XzFile(io.BytesIO(lzma.compress(parts[0])[:-3]))).read()
+
+
+def test_a_dictionary_of_4_gb(tmp_path):
+    """liblzma would fill as much memory, if there is as much to unpack."""
+    packed = bytearray(lzma.compress(member("a.jpg") + END))
+    packed[16] = 40  # of the block's header: LZMA2's dictionary, in steps of half a power of two
+    packed[20:24] = zlib.crc32(packed[12:20]).to_bytes(4, "little")
+    (tmp_path / "a.tar").write_bytes(packed)
+    with pytest.raises(DataError, match="limit"):
+        list(photos_of(str(tmp_path / "a.tar")))
 
 
 HUGE = (2**33, 2**63, 2**80)
