@@ -26,9 +26,13 @@ BEGIN = b'{"path": "'  # of a row's line, as it is written
 
 
 class Journal:
-    """A file of rows that is open for appending; no other run can open it meanwhile."""
+    """A file of rows that is open for appending; no other run can open it meanwhile.
+
+    kept  whether it stays though it has no row, since it tells that other files are its run's
+    """
 
     def __init__(self, path: Path, file: FileIO, whole: int) -> None:
+        self.kept = False
         self._path = path
         self._file = file
         self._whole = whole  # bytes of its whole lines, when it was opened
@@ -59,8 +63,8 @@ class Journal:
 def open_journal(path: Path, resume: bool, force: bool) -> Iterator[Journal]:
     """Open a journal: a new one, or with resume the present one, of which a torn last line is dropped.
 
-    One that has no row in the end vanishes. Raises OutputError if it exists and neither resume nor force is set, if
-    another run has it open, and if it cannot be written.
+    One that has no row in the end, and is not kept, vanishes. Raises OutputError if it exists and neither resume nor
+    force is set, if another run has it open, and if it cannot be written.
     """
     check_journal(path, resume, force)
     with contextlib.ExitStack() as stack:
@@ -73,11 +77,12 @@ def open_journal(path: Path, resume: bool, force: bool) -> Iterator[Journal]:
                 file.truncate(0)
             whole = whole_lines(path)
             check_torn(path, whole, BEGIN)
+        journal = Journal(path, file, whole)
         try:
-            yield Journal(path, file, whole)
+            yield journal
             os.fsync(file.fileno())
         finally:
-            if path.exists() and not path.stat().st_size:
+            if not journal.kept and path.exists() and not path.stat().st_size:
                 path.unlink()
 
 

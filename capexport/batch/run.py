@@ -197,6 +197,7 @@ def collect(
         waiting = (batch for batch in what.batches() if not done or any(str(photo) not in done for photo in batch))
         for several in rows(waiting, run):
             new = [row for row in several if row["path"] not in done]
+            journal.kept = bool(what.sidecars)
             # Before their rows: a photo that has one is never looked at again.
             for row, sidecar in itertools.product([row for row in new if row["text"]], what.sidecars):
                 sidecar.write(Path(row["path"]), row["text"], what.force)

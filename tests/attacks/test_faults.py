@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 from PIL import Image
 
+from capexport.batch.journal import Journal
 from capexport.batch.run import Folder, caption_folder
 from capexport.batch.sidecars import TEXT
 from capexport.cli.main import main
@@ -164,6 +165,21 @@ def test_photos_that_vanish_in_mid_run(tiny_bundle, folder, tmp_path):  # noqa: 
     assert (tally.photos, tally.failed) == (30, 5)
     rows = [json.loads(line) for line in what.out.read_text().splitlines()]
     assert [row["error"].startswith("There is no photo at") for row in rows[27:]] == [True] * 3
+
+
+def test_ctrl_c_between_the_first_sidecars_and_their_rows(tiny_bundle, folder, tmp_path, monkeypatch):  # noqa: F811
+    """There is no row, but the sidecars are known to be the run's."""
+    what = Folder(folder, tmp_path / "out.csv", batch=4, sidecars=(TEXT,), resume=True)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Journal, "append", interrupted)
+        caption_folder(load(tiny_bundle, threads=1), what, DecodingOptions())
+    assert list(folder.glob("*.txt"))
+    assert caption_folder(load(tiny_bundle, threads=1), what, DecodingOptions()).photos == 30
+    assert [path.name for path in tmp_path.glob("out*")] == ["out.csv"]
 
 
 def test_ctrl_c_while_a_folder_is_captioned(tiny_bundle, folder, tmp_path):  # noqa: F811
