@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import signal
+import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +111,28 @@ def check_device(to: str, device: str) -> None:
 
 
 def _engine(to: str) -> Any:
+    name = f"{__package__}.{FORMATS[to].engine}"
+    if name in sys.modules:
+        return sys.modules[name]
     try:
-        return importlib.import_module(f".{FORMATS[to].engine}", __package__)
+        with uninterrupted():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or to, FORMATS[to].extra) from error
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have Ctrl-C wait for the end: while native code is loaded, it may end the process without a word."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    came: list[Any] = []
+    signal.signal(signal.SIGINT, lambda *_: came.append(None))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        before(signal.SIGINT, None)

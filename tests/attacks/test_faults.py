@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -18,6 +19,7 @@ from capexport.batch.run import Folder, caption_folder
 from capexport.batch.sidecars import TEXT
 from capexport.cli.main import main
 from capexport.runtime.captioner import load
+from capexport.runtime.engines import uninterrupted
 from capexport.runtime.options import DecodingOptions
 from tests.batch.conftest import folder  # noqa: F401
 
@@ -195,3 +197,20 @@ def test_ctrl_c_while_a_folder_is_captioned(tiny_bundle, folder, tmp_path):  # n
     assert (process.returncode, err) == (130, "capexport: interrupted.\n")
     assert all(json.loads(line)["path"] for line in out.read_text().splitlines())
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_ctrl_c_waits_until_an_engine_is_loaded():
+    done = []
+
+    def load_it():
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            done.append("loaded")
+
+    with pytest.raises(KeyboardInterrupt):
+        load_it()
+    assert done == ["loaded"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: uninterrupted().__enter__()).result()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
