@@ -2,7 +2,7 @@
 
     python -m tests.endurance captions BUNDLE... [--captions 100000] [--json]
     python -m tests.endurance threads BUNDLE... [--threads 16] [--minutes 10] [--json]
-    python -m tests.endurance engines BUNDLE BUNDLE... [--minutes 2] [--json]
+    python -m tests.endurance engines BUNDLE BUNDLE... [--minutes 10] [--json]
 
 captions  so many of one bundle, of files, bytes, arrays and broken photos, alone, in batches, searched, drawn, streamed
 threads   share one captioner, without a pause
@@ -148,7 +148,7 @@ def captions(bundle: Path, count: int) -> Finding:
     captioner = load(bundle, threads=2)
     todo = calls()
     expected = [call(captioner) for call in todo]
-    begin_workers([captioner], todo[0], number=8)
+    begin_workers([captioner], todo, number=8)
 
     def work() -> Iterator[int]:
         wrong = 0
@@ -162,10 +162,12 @@ def captions(bundle: Path, count: int) -> Finding:
     return watched(work(), lambda done: done / count, f"{bundle.name}: captions")
 
 
-def begin_workers(captioners: list[Captioner], call: Call, number: int) -> None:
-    """Have a captioner's workers begin, by so many threads that ask: they stay, each with memory of its own."""
+def begin_workers(captioners: list[Captioner], todo: list[Call], number: int) -> None:
+    """Have captioners' workers begin, by so many threads that ask for one thing after the other, all for the same at
+    once: they stay, each with memory of its own.
+    """
     with ThreadPoolExecutor(number) as others:
-        list(others.map(lambda mine: call(captioners[mine % len(captioners)]), range(20 * number)))
+        list(others.map(lambda k: todo[k // number](captioners[k % len(captioners)]), range(len(todo) * number)))
 
 
 def threads(bundles: list[Path], number: int, minutes: float) -> Finding:
@@ -173,7 +175,7 @@ def threads(bundles: list[Path], number: int, minutes: float) -> Finding:
     captioners = [load(bundle, threads=1) for bundle in bundles]
     todo = calls()
     expected = [[call(captioner) for call in todo] for captioner in captioners]
-    begin_workers(captioners, todo[0], number)
+    begin_workers(captioners, todo, number)
     began = time.monotonic() + 0.5  # see at_rest
     end = began + 60 * minutes
     counts, wrong = [0] * number, [0] * number
@@ -208,7 +210,7 @@ def main() -> int:
     parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE")
     parser.add_argument("--captions", type=int, default=100_000)
     parser.add_argument("--threads", type=int, default=16)
-    parser.add_argument("--minutes", type=float, default=None, help="(default: 10 of threads, 2 of engines)")
+    parser.add_argument("--minutes", type=float, default=10, help="of threads and engines (default: 10)")
     parser.add_argument("--json", action="store_true", help="print one JSON object a run and line")
     parsed = parser.parse_args()
     if len(parsed.bundles) > 1 and parsed.run != "engines":
@@ -218,9 +220,9 @@ def main() -> int:
     if parsed.run == "captions":
         found = captions(parsed.bundles[0], parsed.captions)
     elif parsed.run == "threads":
-        found = threads(parsed.bundles, parsed.threads, parsed.minutes or 10)
+        found = threads(parsed.bundles, parsed.threads, parsed.minutes)
     else:
-        found = threads(parsed.bundles, 2 * len(parsed.bundles), parsed.minutes or 2)
+        found = threads(parsed.bundles, 2 * len(parsed.bundles), parsed.minutes)
     if parsed.json:
         print(json.dumps({**asdict(found), "fine": found.fine}), flush=True)
     else:
