@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -22,6 +20,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from .errors import CapexportError, ImageError, OptionError
 from .jpeg import decode_fast, strips
+from .plain import open_plain
 from .structure.jpeg import check as check_jpeg
 from .structure.limits import MalformedError
 
@@ -171,25 +170,17 @@ def _of_file(file: Any) -> Any:
 
 
 def _decode(photo: FilePhoto, name: str, decode: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    size = len(photo) if isinstance(photo, bytes) else _size(photo)
-    if size > MOST_BYTES:
-        raise ImageError(f"{name} is too large: more than {MOST_BYTES >> 20} MiB.")
-    with (
-        io.BytesIO(photo) if isinstance(photo, bytes) else Path(photo).open("rb", BUFFER) as file,
-        _opened(file) as image,
-    ):
-        _checked_size(image, name)
-        if image.width * image.height > max(SMALL, DENSEST * size):
-            raise ImageError(f"{name} is too large for a photo: {image.width}x{image.height} pixels in {size} bytes.")
-        return _flatten(decode(image))
-
-
-def _size(path: str | os.PathLike[str]) -> int:
-    """Bytes of a plain file; raises OSError for any other, unopened: who opens a pipe may wait for ever."""
-    found = Path(path).stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError("it is not a plain file")
-    return found.st_size
+    with io.BytesIO(photo) if isinstance(photo, bytes) else open_plain(photo, buffer=BUFFER) as file:
+        size = len(photo) if isinstance(photo, bytes) else os.fstat(file.fileno()).st_size
+        if size > MOST_BYTES:
+            raise ImageError(f"{name} is too large: more than {MOST_BYTES >> 20} MiB.")
+        with _opened(file) as image:
+            _checked_size(image, name)
+            pixels = image.width * image.height
+            if pixels > max(SMALL, DENSEST * size):
+                shape = f"{image.width}x{image.height}"
+                raise ImageError(f"{name} is too large for a photo: {shape} pixels in {size} bytes.")
+            return _flatten(decode(image))
 
 
 def _opened(file: BinaryIO) -> Image.Image:

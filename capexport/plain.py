@@ -30,16 +30,18 @@ def shortened(message: object, most: int = 500) -> str:
 
 
 @contextmanager
-def open_plain(path: Path, links: bool = True) -> Iterator[BinaryIO]:
+def open_plain(path: str | os.PathLike[str], links: bool = True, buffer: int = -1) -> Iterator[BinaryIO]:
     """A plain file, to be read; raises OSError for any other, without waiting for what a pipe may never give.
 
-    links  whether it may be reached by a symbolic link
+    links   whether it may be reached by a symbolic link
+    buffer  bytes that are read at once; by default, as many as Python chooses
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags if links else flags | getattr(os, "O_NOFOLLOW", 0))
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "it is not a plain file", str(path))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(0, "it is not a plain file", str(path))
+    with open(descriptor, "rb", buffer) as file:
         yield file
 
 
