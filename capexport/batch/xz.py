@@ -28,9 +28,12 @@ class XzFile(io.RawIOBase):
         data = b""
         while not data:
             if self._unpacker.eof:
-                self._rest = (self._unpacker.unused_data or self._file.read(CHUNK)).lstrip(b"\0")  # padding
-                if not self._rest:
-                    return 0
+                self._rest = self._unpacker.unused_data.lstrip(b"\0")  # padding
+                while not self._rest:
+                    more = self._file.read(CHUNK)
+                    if not more:
+                        return 0
+                    self._rest = more.lstrip(b"\0")
                 self._unpacker = lzma.LZMADecompressor(memlimit=MEMORY)
             elif self._unpacker.needs_input and not self._rest:
                 self._rest = self._file.read(CHUNK)

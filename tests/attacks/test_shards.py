@@ -8,6 +8,7 @@ import os
 import tarfile
 import tracemalloc
 import zlib
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 import capexport
 from capexport import DataError, DecodingOptions, ImageError
-from capexport.batch import shard_run, shards
+from capexport.batch import shard_run, shards, xz
 from capexport.batch.shard_run import Shards, caption_shards
 from capexport.batch.shards import photos_of, read_from_shard, split_shard
 from capexport.batch.storage import is_folder, open_input
@@ -92,8 +93,18 @@ def test_tar_files_as_others_write_them(tmp_path):
                 assert read_from_shard(shard, path) == body
 
 
-@given(st.lists(st.binary(max_size=3000), min_size=1, max_size=4), st.integers(1, 5000), st.sampled_from([0, 4, 512]))
-def test_packed_files_as_python_reads_them(parts, size, padding):
+@given(
+    st.lists(st.binary(max_size=3000), min_size=1, max_size=4),
+    st.integers(1, 5000),
+    st.sampled_from([0, 4, 512]),
+    st.sampled_from([50, xz.CHUNK]),
+)
+def test_packed_files_as_python_reads_them(parts, size, padding, chunk):
+    with mock.patch.object(xz, "CHUNK", chunk):
+        check_unpacked(parts, size, padding)
+
+
+def check_unpacked(parts, size, padding):
     packed = b"".join(lzma.compress(part) + bytes(padding) for part in parts)
     unpacked = io.BufferedReader(XzFile(io.BytesIO(packed)))
     assert b"".join(iter(lambda: unpacked.read(size), b"")) == b"".join(parts)
