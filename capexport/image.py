@@ -64,7 +64,7 @@ MAX_PIXELS = 178_956_970  # Pillow's own bound against decompression bombs
 SMALL = 2**24  # pixels that any file may have
 DENSEST = 100  # pixels a byte of a file that has more: a photo's have less than ten
 JPEG = b"\xff\xd8"
-BUFFER = 2**18  # bytes of a file that are read at once: at each read, threads that read photos wait for each other
+BUFFER = 2**18  # bytes of a file that are read at once
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -170,8 +170,8 @@ def _of_file(file: Any) -> Any:
 
 
 def _decode(photo: FilePhoto, name: str, decode: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    with io.BytesIO(photo) if isinstance(photo, bytes) else open_plain(photo, buffer=BUFFER) as file:
-        size = len(photo) if isinstance(photo, bytes) else os.fstat(file.fileno()).st_size
+    with io.BytesIO(photo) if isinstance(photo, bytes) else open_plain(photo, whole=BUFFER) as file:
+        size = file.seek(0, os.SEEK_END)
         if size > MOST_BYTES:
             raise ImageError(f"{name} is too large: more than {MOST_BYTES >> 20} MiB.")
         with _opened(file) as image:

@@ -4,6 +4,7 @@ quoted in messages that stay short.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -30,19 +31,35 @@ def shortened(message: object, most: int = 500) -> str:
 
 
 @contextmanager
-def open_plain(path: str | os.PathLike[str], links: bool = True, buffer: int = -1) -> Iterator[BinaryIO]:
+def open_plain(path: str | os.PathLike[str], links: bool = True, whole: int = 0) -> Iterator[BinaryIO]:
     """A plain file, to be read; raises OSError for any other, without waiting for what a pipe may never give.
 
-    links   whether it may be reached by a symbolic link
-    buffer  bytes that are read at once; by default, as many as Python chooses
+    links  whether it may be reached by a symbolic link
+    whole  a file of no more bytes is read when it is opened, in one go: threads wait for each other at each call
     """
+    descriptor, size = _opened(path, links)
+    if not 0 < size <= whole:  # the size of what the kernel makes as it is read is 0
+        with open(descriptor, "rb") as file:
+            yield file
+        return
+    try:
+        body = os.read(descriptor, size)
+        while len(body) < size and (more := os.read(descriptor, size - len(body))):
+            body += more
+    finally:
+        os.close(descriptor)
+    yield io.BytesIO(body)
+
+
+def _opened(path: str | os.PathLike[str], links: bool) -> tuple[int, int]:
+    """The descriptor of a plain file and its size; raises OSError for any other."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags if links else flags | getattr(os, "O_NOFOLLOW", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise OSError(0, "it is not a plain file", str(path))
-    with open(descriptor, "rb", buffer) as file:
-        yield file
+    return descriptor, status.st_size
 
 
 def read_plain(path: Path, most: int, links: bool = True) -> bytes:
