@@ -36,16 +36,20 @@ def fuse(graphs: Mapping[str, Graph], models: Mapping[str, bytes], vocabulary: V
     """
     encoder, decoder = (onnx.load_from_string(models[name]) for name in ("encoder", "decoder"))
     cross = [tensor.name for tensor in graphs["encoder"].outputs]
-    _prefix(encoder.graph, "encoder_", kept=["image", *cross])
-    _prefix(decoder.graph, "step_")
+    _prefix(encoder.graph, "encoder_", kept=["image"])
+    _prefix(decoder.graph, "step_", kept=cross)
     unpacking = _take_unpacking(decoder.graph)
     caches = [t for t in graphs["decoder"].inputs if t.name.startswith("self_")]
     attention = next(tensor.shape for tensor in graphs["decoder"].outputs if tensor.name == "attention")
     main = onnx.helper.make_graph(
         [
             *encoder.graph.node,
+            # The loop reads these from outside, which saves a copy a word. Were there nothing in between, onnxruntime
+            # would crash on some calibrated encoders, when it moves their roundings towards the end.
+            *(node("Max", [f"encoder_{name}"], [name]) for name in cross),
             *unpacking.node,
-            *_loop(_body(decoder.graph, cross, vocabulary, max_length), cross, len(caches)),
+            *_loop(_body(decoder.graph, vocabulary), len(caches)),
+            *_after_the_end(),
         ],
         "capexport",
         encoder.graph.input,
@@ -59,9 +63,16 @@ def fuse(graphs: Mapping[str, Graph], models: Mapping[str, bytes], vocabulary: V
             *unpacking.initializer,
             *_constants(
                 max_length=np.array(max_length),
+                last_step=np.array(max_length - 1),
                 true=np.array(True),
-                start=np.array(vocabulary.start, np.int32),
+                start=np.array(vocabulary.start),
+                end=np.array(vocabulary.end),
                 empty_cache=np.array([caches[0].shape[1], 0, caches[0].shape[3]]),  # H, P, D
+                axis_0=np.array(0),
+                axis_2=np.array([2]),
+                column=np.array([1]),
+                no_token=np.array(0),
+                no_log_probability=np.array(0, np.float32),
             ),
         ],
     )
@@ -102,95 +113,94 @@ def _take_unpacking(graph: onnx.GraphProto) -> onnx.GraphProto:
     return taken
 
 
-def _body(decoder: onnx.GraphProto, cross: Sequence[str], vocabulary: Vocabulary, max_length: int) -> onnx.GraphProto:
+def _body(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> onnx.GraphProto:
     """One step: the decoder, and the greedy choice of a word from its logits.
 
-    Carried from step to step: the token (B,) that was said, which rows (B,) go on, the caches (B, H, P, D), and, as
-    they are, the encoder's outputs: were those read from outside the loop, onnxruntime would crash on some calibrated
-    encoders, when it moves their roundings towards the end. Gathered: the tokens (B,), their log-probabilities (B,) and
-    the attention (L, B, H, N).
+    Carried from step to step: the tokens (B,) that were said, which rows (B, 1) go on, as numbers, and the caches
+    (B, H, P, D). Gathered: the tokens (B, 1), their log-probabilities (B, 1) and the attention (L, B, H, N). Positions
+    and tokens are int64 here, which the decoder takes as well, and rows that have ended say something: each further
+    operator costs a word more than it computes.
     """
     inputs = {each.name: each for each in decoder.input}
     outputs = {each.name: each for each in decoder.output}
-    unchanged = [inputs[f"step_{name}"] for name in cross]
     caches = [name for name in inputs if name.startswith("step_self_")]
     allowed = np.zeros(len(vocabulary), np.float32)
     allowed[banned_ids(vocabulary)] = np.finfo(np.float32).min
     return onnx.helper.make_graph(
         [
-            node("Cast", ["step"], ["step_position"], to=INT32),
             *decoder.node,
             node("Add", ["step_logits", "allowed"], ["allowed_logits"]),
-            node("ArgMax", ["allowed_logits"], ["likeliest"], axis=1, keepdims=0),  # the first of equals
-            node("Equal", ["step", "last_step"], ["is_last"]),
-            node("Where", ["is_last", "end", "likeliest"], ["chosen"]),  # (B,)
+            node("ArgMax", ["allowed_logits"], ["likeliest"], axis=1),  # (B, 1), the first of equals
+            node("Equal", ["step_position", "last_step"], ["is_last"]),
+            node("Where", ["is_last", "end", "likeliest"], ["said"]),
             node("LogSoftmax", ["step_logits"], ["all_log_probabilities"], axis=1),  # (B, V), of the banned words, too
-            node("Unsqueeze", ["chosen", "axis_1"], ["chosen_column"]),
-            node("GatherElements", ["all_log_probabilities", "chosen_column"], ["chosen_log_probability"], axis=1),
-            node("Squeeze", ["chosen_log_probability", "axis_1"], ["log_probability"]),  # (B,)
-            node("Cast", ["chosen"], ["chosen_token"], to=INT32),
-            node("Where", ["going", "chosen_token", "no_token"], ["said"]),
-            node("Where", ["going", "log_probability", "zero"], ["said_log_probability"]),
-            node("Equal", ["chosen", "end"], ["ends"]),
-            node("Not", ["ends"], ["does_not_end"]),
-            node("And", ["going", "does_not_end"], ["goes_on"]),
-            node("Cast", ["goes_on"], ["goes_on_number"], to=INT32),
-            node("ReduceMax", ["goes_on_number"], ["any_number"], keepdims=0),
+            node("GatherElements", ["all_log_probabilities", "said"], ["log_probability"], axis=1),
+            node("Squeeze", ["said", "column"], ["next_tokens"]),
+            node("Equal", ["said", "end"], ["ends"]),
+            node("Where", ["ends", "no_token", "going"], ["goes_on"]),
+            node("ReduceMax", ["goes_on"], ["any_number"], keepdims=0),
             node("Cast", ["any_number"], ["any_goes_on"], to=BOOL),
-            node("Identity", ["said"], ["next_token"]),
         ],
         "step",
         [
-            value("step", INT64, []),
+            value("step_position", INT64, []),
             value("any_going", BOOL, []),
-            inputs["step_tokens"],
-            value("going", BOOL, ["B"]),
+            value("step_tokens", INT64, ["B"]),
+            value("going", INT64, ["B", 1]),
             *(inputs[name] for name in caches),
-            *unchanged,
         ],
         [
             value("any_goes_on", BOOL, []),
-            value("next_token", INT32, ["B"]),
-            value("goes_on", BOOL, ["B"]),
+            value("next_tokens", INT64, ["B"]),
+            value("goes_on", INT64, ["B", 1]),
             *(outputs[name.replace("self_", "next_")] for name in caches),
-            *unchanged,
-            value("said", INT32, ["B"]),
-            value("said_log_probability", FLOAT, ["B"]),
+            value("said", INT64, ["B", 1]),
+            value("log_probability", FLOAT, ["B", 1]),
             outputs["step_attention"],
         ],
-        initializer=[
-            *decoder.initializer,
-            *_constants(
-                allowed=allowed,
-                last_step=np.array(max_length - 1),
-                end=np.array(vocabulary.end),
-                axis_1=np.array([1]),
-                no_token=np.array(0, np.int32),
-                zero=np.array(0, np.float32),
-            ),
-        ],
+        initializer=[*decoder.initializer, *_constants(allowed=allowed)],
     )
 
 
-def _loop(body: onnx.GraphProto, cross: Sequence[str], caches: int) -> list[onnx.NodeProto]:
-    """The loop, what it begins with, and what becomes of its results."""
+def _loop(body: onnx.GraphProto, caches: int) -> list[onnx.NodeProto]:
+    """The loop, and what it begins with."""
     # Results that nobody reads have names nevertheless: onnxruntime crashes where they are left out.
-    begin = ["start_tokens", "all_going", *["no_past"] * caches, *cross]
+    begin = ["start_tokens", "all_going", *["no_past"] * caches]
     unread = [f"unread_{k}" for k in range(len(begin))]
     return [
         node("Shape", ["image"], ["batch"], start=0, end=1),
         node("Expand", ["start", "batch"], ["start_tokens"]),  # (B,)
-        node("Expand", ["true", "batch"], ["all_going"]),  # (B,)
+        node("Concat", ["batch", "column"], ["rows"], axis=0),
+        node("Expand", ["column", "rows"], ["all_going"]),  # (B, 1), of ones
         node("Concat", ["batch", "empty_cache"], ["no_past_shape"], axis=0),
         node("ConstantOfShape", ["no_past_shape"], ["no_past"]),  # (B, H, 0, D)
         node(
             "Loop",
             ["max_length", "true", *begin],
-            [*unread, "tokens_by_step", "log_probabilities_by_step", "attention"],
+            [*unread, "said_by_step", "log_probability_by_step", "attention"],
             body=body,
         ),
-        node("Transpose", ["tokens_by_step"], ["tokens"], perm=[1, 0]),
-        node("Transpose", ["log_probabilities_by_step"], ["log_probabilities"], perm=[1, 0]),
+    ]
+
+
+def _after_the_end() -> list[onnx.NodeProto]:
+    """What rows said (T, B, 1) by step becomes tokens and log-probabilities (B, T), which are 0 after [END]."""
+    return [
+        node("Equal", ["said_by_step", "end"], ["ends_by_step"]),
+        node("Cast", ["ends_by_step"], ["end_by_step"], to=INT64),
+        node("CumSum", ["end_by_step", "axis_0"], ["ends_before"], exclusive=1),
+        node("Cast", ["ends_before"], ["is_over"], to=BOOL),  # (T, B, 1)
+        *_of_rows("said_by_step", "no_token", "whole_tokens"),
+        node("Cast", ["whole_tokens"], ["tokens"], to=INT32),
+        *_of_rows("log_probability_by_step", "no_log_probability", "log_probabilities"),
+    ]
+
+
+def _of_rows(by_step: str, nothing: str, result: str) -> list[onnx.NodeProto]:
+    return [
+        node("Where", ["is_over", nothing, by_step], [f"{by_step}_to_end"]),
+        node("Squeeze", [f"{by_step}_to_end", "axis_2"], [f"{by_step}_flat"]),
+        node("Transpose", [f"{by_step}_flat"], [result], perm=[1, 0]),
     ]
 
 
