@@ -29,9 +29,10 @@ class Rules:
         prefix = _ids(options.prefix.split(), vocabulary)
         self._given = dict(enumerate(prefix)) | {self.max_length - 1: self.end}  # tokens by position
         self._options = options
+        self._banned = {*map(vocabulary.id, BANNED), *_ids(options.banned_words, vocabulary)}
         self._never = np.zeros(len(vocabulary), bool)
-        self._never[[*map(vocabulary.id, BANNED), *_ids(options.banned_words, vocabulary)]] = True
-        allowed = len(vocabulary) - int(self._never.sum())
+        self._never[list(self._banned)] = True
+        allowed = len(vocabulary) - len(self._banned)
         if options.beams > allowed:
             raise OptionError(f"{options.beams} beams are more than the {allowed} words there are to choose from.")
         if len(prefix) + len(set(self.forced) - set(prefix)) >= self.max_length:
@@ -47,8 +48,8 @@ class Rules:
             return None
         if position + 1 < options.min_length or options.repetition_penalty != 1 or options.no_repeat_ngram:
             return None
-        likeliest: NDArray[np.intp] = logits.argmax(axis=1)
-        return None if self._never[likeliest].any() else likeliest.astype(np.int32)
+        likeliest: NDArray[np.int32] = logits.argmax(axis=1).astype(np.int32)
+        return likeliest if self._banned.isdisjoint(likeliest.tolist()) else None
 
     def apply(self, log_probabilities: NDArray[np.float64], said: NDArray[np.int32]) -> Scores:
         """The scores (R, V) of the next words, given log-probabilities (R, V) and the words said (R, T)."""

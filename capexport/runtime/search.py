@@ -26,8 +26,7 @@ class Place(NamedTuple):
     choice: int
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """What is said next: choice i says token i after all that row parents[i] has said. C choices."""
 
     parents: Index | None  # (C,); None: each row has one, in their order

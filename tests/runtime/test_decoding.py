@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capexport import BundleError, DecodingOptions, OptionError
+from capexport.runtime import decoding
 from capexport.runtime.decoding import Decoding, log_softmax
 from tests.runtime.fake import END, MAX_LENGTH, VOCABULARY, WORDS, FakeBackend, all_of, caption, captions
 
@@ -109,6 +110,18 @@ def test_the_likeliest_words_are_those_with_the_highest_scores(banned, prefix):
         )
         assert [one.tokens for one in straight] == [one.tokens for one in scored]
         assert [one.log_probabilities for one in straight] == [one.log_probabilities for one in scored]
+
+
+@pytest.mark.parametrize("held", [1, 40, 10**6])
+@pytest.mark.parametrize("prefix", ["", "runs"])
+def test_words_that_wait_for_their_log_probabilities_get_their_own(held, prefix, monkeypatch):
+    monkeypatch.setattr(decoding, "HELD", held)
+    for seed in range(10):
+        backend = FakeBackend(seed)
+        for photo, result in enumerate(captions(backend, photos=5, prefix=prefix)):
+            for k, token in enumerate(result.tokens):
+                expected = backend.log_probabilities(photo, list(result.tokens[:k]))[token]
+                assert result.log_probabilities[k] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_seed_repeats_itself_and_its_absence_does_not():
