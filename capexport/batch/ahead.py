@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,9 +44,11 @@ def rows_ahead(
     Raises what the captioner raises for its options and its graphs.
     """
 
+    room = _Room()
+
     def rows(group: Sequence[Sequence[Source]]) -> list[Row]:
-        read = [[read_photo(captioner, photo) for photo in photos] for photos in group]
-        results = itertools.chain.from_iterable(_caption(captioner, pixels, options) for pixels in read)
+        read = _read(captioner, group, room)
+        results = itertools.chain.from_iterable(_caption(captioner, *batch, options) for batch in read)
         photos = itertools.chain.from_iterable(group)
         return [photo_row(str(photo), one, min_confidence, run) for photo, one in zip(photos, results, strict=True)]
 
@@ -99,12 +102,40 @@ def _fetched(photo: Source) -> Source:
         return Held(photo.name, ImageError(f"{photo} cannot be read: {error}."))
 
 
+class _Room(threading.local):
+    """A thread's memory for the pixels of a group, kept: what is new for each group the system clears for each."""
+
+    pixels: Pixels | None = None  # (photos, height, width, 3)
+
+
+Read = tuple[Pixels, list[ImageError | None]]  # a batch: the pixels of its photos, and what is wrong with the others
+
+
+def _read(captioner: Captioner, group: Sequence[Sequence[Source]], room: _Room) -> list[Read]:
+    most = sum(map(len, group))
+    if room.pixels is None or len(room.pixels) < most:
+        room.pixels = np.empty((most, *captioner.bundle.manifest.preprocessing.size, 3), np.uint8)
+    read: list[Read] = []
+    end = 0
+    for photos in group:
+        begin, errors = end, list[ImageError | None]()
+        for photo in photos:
+            one = read_photo(captioner, photo)
+            if isinstance(one, ImageError):
+                errors.append(one)
+            else:
+                room.pixels[end] = one
+                errors.append(None)
+                end += 1
+        read.append((room.pixels[begin:end], errors))
+    return read
+
+
 def _caption(
-    captioner: Captioner, read: Sequence[Pixels | ImageError], options: DecodingOptions
+    captioner: Captioner, pixels: Pixels, errors: Sequence[ImageError | None], options: DecodingOptions
 ) -> list[Caption | ImageError]:
-    pixels = [one for one in read if not isinstance(one, ImageError)]
-    captions = iter(captioner.caption_part(np.stack(pixels), options) if pixels else [])
-    return [one if isinstance(one, ImageError) else next(captions) for one in read]
+    captions = iter(captioner.caption_part(pixels, options) if len(pixels) else [])
+    return [error or next(captions) for error in errors]
 
 
 def read_photo(captioner: Captioner, photo: Photo) -> Pixels | ImageError:
