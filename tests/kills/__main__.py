@@ -38,6 +38,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print one JSON object a kind and line")
     parsed = parser.parse_args()
+    if unknown := {*parsed.what} - {*SCENARIOS}:
+        parser.error(f"there is no {min(unknown)}, but {', '.join(SCENARIOS)}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Imported once, and not used in this process: a fork then begins with its own TensorFlow.
     __import__("capexport.export.convert")
