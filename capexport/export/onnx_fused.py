@@ -70,7 +70,7 @@ def fuse(graphs: Mapping[str, Graph], models: Mapping[str, bytes], vocabulary: V
                 empty_cache=np.array([caches[0].shape[1], 0, caches[0].shape[3]]),  # H, P, D
                 axis_0=np.array(0),
                 axis_2=np.array([2]),
-                column=np.array([1]),
+                one=np.array([1]),
                 no_token=np.array(0),
                 no_log_probability=np.array(0, np.float32),
             ),
@@ -135,7 +135,7 @@ def _body(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> onnx.GraphProto:
             node("Where", ["is_last", "end", "likeliest"], ["said"]),
             node("LogSoftmax", ["step_logits"], ["all_log_probabilities"], axis=1),  # (B, V), of the banned words, too
             node("GatherElements", ["all_log_probabilities", "said"], ["log_probability"], axis=1),
-            node("Squeeze", ["said", "column"], ["next_tokens"]),
+            node("Squeeze", ["said", "one"], ["next_tokens"]),
             node("Equal", ["said", "end"], ["ends"]),
             node("Where", ["ends", "no_token", "going"], ["goes_on"]),
             node("ReduceMax", ["goes_on"], ["any_number"], keepdims=0),
@@ -170,8 +170,8 @@ def _loop(body: onnx.GraphProto, caches: int) -> list[onnx.NodeProto]:
     return [
         node("Shape", ["image"], ["batch"], start=0, end=1),
         node("Expand", ["start", "batch"], ["start_tokens"]),  # (B,)
-        node("Concat", ["batch", "column"], ["rows"], axis=0),
-        node("Expand", ["column", "rows"], ["all_going"]),  # (B, 1), of ones
+        node("Concat", ["batch", "one"], ["rows"], axis=0),
+        node("Expand", ["one", "rows"], ["all_going"]),  # (B, 1), of ones
         node("Concat", ["batch", "empty_cache"], ["no_past_shape"], axis=0),
         node("ConstantOfShape", ["no_past_shape"], ["no_past"]),  # (B, H, 0, D)
         node(

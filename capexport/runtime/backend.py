@@ -24,7 +24,7 @@ FLOAT = np.dtype(np.float32)
 
 @dataclass(frozen=True)
 class Step:
-    """One decoding step's outcome: what comes next, where the model looked, and the grown cache."""
+    """One decoding step's outcome, which no later step changes: what comes next, where the model looked, the cache."""
 
     logits: NDArray[np.float32]  # (B, V)
     attention: NDArray[np.float32]  # (L, B, H, N)

@@ -163,7 +163,7 @@ class Captioner:
         vocabulary = self.bundle.vocabulary
         here = held(photo)
         features = self._workers.do(lambda: self.backend.encode(self.preprocess(here)[np.newaxis]))
-        decoding = Decoding(self.backend, features, vocabulary, self.bundle.manifest.shape, chosen)
+        decoding = Decoding(self.backend, features, vocabulary, self.bundle.manifest.shape, chosen, held=0)
         return (vocabulary.words[int(token)] for [token] in decoding if token != vocabulary.end)
 
     def preprocess(self, photo: Photo) -> Pixels:

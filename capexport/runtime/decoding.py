@@ -28,6 +28,8 @@ class Decoding:
     """One run of the loop over a batch of photos: iterate over it to the end, then ask for the captions.
 
     It yields the tokens (C,) chosen at each step. Rows whose hypothesis has ended are dropped out of the batch.
+
+    held  logits at most that wait for their sums, and to be seen to be numbers; 0 for who shows words at once
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class Decoding:
         vocabulary: Vocabulary,
         shape: Shape,
         options: DecodingOptions,
+        held: int = HELD,
     ) -> None:
         self._backend = backend
+        self._held = held
         self._features = features
         self._vocabulary = vocabulary
         self._feature_map = shape.feature_map
@@ -80,7 +84,7 @@ class Decoding:
         likeliest = self._rules.likeliest(logits, position)
         if likeliest is not None and isinstance(self._search, Draw):
             self._waiting.append((logits, likeliest))
-            if len(self._waiting) * logits.size >= HELD:
+            if len(self._waiting) * logits.size >= self._held:
                 self._normalise()
             return self._search.say(likeliest, position)
         self._normalise()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import capexport
-from capexport import DecodingOptions, ImageError, OptionError
+from capexport import BundleError, DecodingOptions, ImageError, OptionError
 from tests.conftest import VARIANTS
 
 
@@ -116,6 +116,23 @@ def test_words_are_streamed(options, tiny_bundle, photos):
     captioner = capexport.load(tiny_bundle)
     for photo in photos:
         assert " ".join(captioner.stream(photo, **options)) == captioner.caption(photo, **options).text
+
+
+def test_a_stream_ends_at_logits_that_are_no_numbers(tiny_bundle, photos, monkeypatch):
+    captioner = capexport.load(tiny_bundle)
+    step = captioner.backend.step
+
+    def broken_later(tokens, position, features, cache):
+        outcome = step(tokens, position, features, cache)
+        if position == 1:
+            outcome.logits[0, -1] = np.nan
+        return outcome
+
+    monkeypatch.setattr(captioner.backend, "step", broken_later)
+    words = captioner.stream(photos[0])
+    next(words)
+    with pytest.raises(BundleError, match="not numbers"):
+        next(words)
 
 
 def test_what_cannot_be_streamed(tiny_bundle, photos):

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capexport import BundleError, DecodingOptions, OptionError
-from capexport.runtime import decoding
 from capexport.runtime.decoding import Decoding, log_softmax
 from tests.runtime.fake import END, MAX_LENGTH, VOCABULARY, WORDS, FakeBackend, all_of, caption, captions
 
@@ -112,16 +111,33 @@ def test_the_likeliest_words_are_those_with_the_highest_scores(banned, prefix):
         assert [one.log_probabilities for one in straight] == [one.log_probabilities for one in scored]
 
 
-@pytest.mark.parametrize("held", [1, 40, 10**6])
+def decoding_of(backend, photos, held, **options):
+    features, chosen = {"photo": np.arange(photos)}, DecodingOptions(**options)
+    return Decoding(backend, features, backend.vocabulary, backend.shape(), chosen, held)
+
+
+@pytest.mark.parametrize("held", [0, 40, 100, 10**6])
 @pytest.mark.parametrize("prefix", ["", "runs"])
-def test_words_that_wait_for_their_log_probabilities_get_their_own(held, prefix, monkeypatch):
-    monkeypatch.setattr(decoding, "HELD", held)
+def test_words_that_wait_for_their_log_probabilities_get_their_own(held, prefix):
     for seed in range(10):
         backend = FakeBackend(seed)
-        for photo, result in enumerate(captions(backend, photos=5, prefix=prefix)):
+        decoding = decoding_of(backend, 5, held, prefix=prefix)
+        assert len(list(decoding)) > 1
+        for photo in range(5):
+            result = decoding.caption(photo)
             for k, token in enumerate(result.tokens):
                 expected = backend.log_probabilities(photo, list(result.tokens[:k]))[token]
                 assert result.log_probabilities[k] == pytest.approx(expected, abs=1e-6)
+
+
+def test_who_sees_words_at_once_sees_none_that_logits_are_no_numbers_for():
+    backend = FakeBackend(0, end_bias=-9)
+    first = max(range(len(WORDS)), key=backend.logits(0, []).__getitem__)
+    backend.logits(0, [first])[5] = math.nan
+    words = iter(decoding_of(backend, 1, held=0))
+    assert next(words).tolist() == [first]
+    with pytest.raises(BundleError, match="not numbers"):
+        next(words)
 
 
 def test_a_seed_repeats_itself_and_its_absence_does_not():
