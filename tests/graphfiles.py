@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,14 @@ def edit_onnx(data: bytes, change: Callable[[Any], None]) -> bytes:
     model = onnx.load_from_string(data)
     change(model)
     return model.SerializeToString()
+
+
+def ort_graph(data: bytes | bytearray) -> Any:
+    """The graph of a file in ORT's format, read in place."""
+    importlib.import_module("onnxruntime.tools.ort_format_model")  # which makes the next one found
+    from ort_flatbuffers_py.fbs import InferenceSession
+
+    return InferenceSession.InferenceSession.GetRootAs(data, 0).Model().Graph()
 
 
 def unknown_operator(model: Any) -> None:

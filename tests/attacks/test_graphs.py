@@ -13,7 +13,7 @@ import capexport
 from capexport import BundleError, read_bundle
 from capexport.bundle import write_bundle
 from capexport.structure import check_graph
-from tests.graphfiles import edit_onnx, edit_tflite
+from tests.graphfiles import edit_onnx, edit_tflite, ort_graph
 
 VARIANTS = [("onnx", "fp32"), ("ort", "fp32"), ("tflite", "fp32")]
 
@@ -303,10 +303,8 @@ def test_onnx_elements_in_the_field_for_their_type(tiny_bundles):
 
 
 def test_ort_whose_edges_are_not_those_of_its_names(tiny_bundles):
-    from ort_flatbuffers_py.fbs import InferenceSession
-
     whole_graph = tiny_bundles["ort", "fp32"].graph("decoder")
-    graph = InferenceSession.InferenceSession.GetRootAs(whole_graph, 0).Model().Graph()
+    graph = ort_graph(whole_graph)
     wired = [graph.NodeEdges(k) for k in range(graph.NodeEdgesLength()) if graph.NodeEdges(k).InputEdgesLength()]
     counts, edges = (data_place(wired[0], after) for after in (-4, 0))
     for place, number in ((counts, 0), (edges, wired[-1].NodeIndex())):
@@ -321,10 +319,8 @@ def data_place(edges, after):
 
 
 def test_ort_whose_node_waits_for_itself(tiny_bundles):
-    from ort_flatbuffers_py.fbs import InferenceSession
-
     data = bytearray(tiny_bundles["ort", "fp32"].graph("decoder"))
-    node = InferenceSession.InferenceSession.GetRootAs(data, 0).Model().Graph().Nodes(0)
+    node = ort_graph(data).Nodes(0)
     taken, made = (node._tab.Vector(node._tab.Offset(4 + 2 * field)) for field in (8, 9))
     name = made + int.from_bytes(data[made : made + 4], "little")
     data[taken : taken + 4] = (name - taken).to_bytes(4, "little")  # the node's input is called as its output
@@ -332,10 +328,8 @@ def test_ort_whose_node_waits_for_itself(tiny_bundles):
 
 
 def test_ort_with_an_edge_to_nowhere_or_data_elsewhere(tiny_bundles):
-    from ort_flatbuffers_py.fbs import InferenceSession
-
     data = bytearray(tiny_bundles["ort", "fp32"].graph("decoder"))
-    graph = InferenceSession.InferenceSession.GetRootAs(data, 0).Model().Graph()
+    graph = ort_graph(data)
     edges = next(graph.NodeEdges(k) for k in range(graph.NodeEdgesLength()) if graph.NodeEdges(k).InputEdgesLength())
     place = edges.InputEdges(0)._tab.Pos
     data[place : place + 4] = (10**6).to_bytes(4, "little")
