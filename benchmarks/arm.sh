@@ -4,11 +4,11 @@
 #     benchmarks/arm.sh BUNDLE...
 #
 # Needs Debian's qemu-user-static, apt-get (no root), pip, and this machine's own Python with the thin runtime
-# (PYTHON=...). Debian's Python for arm64 and the aarch64 wheels of numpy, Pillow, onnxruntime and ai-edge-litert are
-# unpacked into a folder (ARM_ROOT=..., by default in the user's cache), where they stay; nothing is installed. First
-# each bundle proves itself on the emulated processor (capexport verify), then a table compares 6 sample photos and 50
-# (CROPS=...) crops of them. CPU=... names the processor: cortex-a76, which
-# multiplies int8 by dot products, is the default; cortex-a72 cannot; max has all that qemu knows, and some of it fails.
+# (PYTHON=...). Debian's Python for arm64 and the aarch64 wheels of numpy, Pillow, simplejpeg, onnxruntime and
+# ai-edge-litert are unpacked into a folder (ARM_ROOT=..., by default in the user's cache), where they stay; nothing is
+# installed. First each bundle proves itself on the emulated processor (capexport verify), then a table compares 6 sample
+# photos and 50 (CROPS=...) crops of them. CPU=... names the processor: cortex-a76, which multiplies int8 by dot products,
+# is the default; cortex-a72 cannot; max has all that qemu knows, and some of it fails.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-$here/.venv/bin/python}
@@ -30,7 +30,7 @@ if [ ! -e "$root/ready" ]; then
     sed -n 's/^\([A-Za-z0-9._-]*==[^ ;\\]*\).*/\1/p' "$here/.ci/requirements-test.txt" | awk -F== '!seen[$1]++' > "$root/pins.txt"
     "$python" -m pip download --quiet --only-binary=:all: --implementation cp --python-version "$version" \
         --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux2014_aarch64 \
-        --constraint "$root/pins.txt" --dest "$root/wheels" numpy pillow onnxruntime ai-edge-litert
+        --constraint "$root/pins.txt" --dest "$root/wheels" numpy pillow simplejpeg onnxruntime ai-edge-litert
     for wheel in "$root"/wheels/*.whl; do "$python" -m zipfile -e "$wheel" "$root/site"; done
     # onnxruntime reads the processor's cores from here, and does not survive another architecture's.
     for core in 0 1; do

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
+from typing import Any, BinaryIO, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,14 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from .errors import CapexportError, ImageError, OptionError
-from .jpeg import decode_fast, strips
+from .jpeg import decode as decode_jpeg
 from .plain import open_plain
 from .structure.jpeg import check as check_jpeg
 from .structure.limits import MalformedError
 
 Pixels = NDArray[np.uint8]
+Upright = Image.Image | Pixels  # RGB, the array (height, width, 3)
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -65,6 +67,7 @@ SMALL = 2**24  # pixels that any file may have
 DENSEST = 100  # pixels a byte of a file that has more: a photo's have less than ten
 JPEG = b"\xff\xd8"
 BUFFER = 2**18  # bytes of a file that are read at once
+STRIP = 2**20  # pixels of a photo that are worked on at once: its copies would be many times as large as itself
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -95,10 +98,19 @@ def load_image(photo: Photo, size: tuple[int, int] = (224, 224), resize: str = "
     """
     if resize not in RESIZERS:
         raise OptionError(f"Unknown resizer {resize!r}; there are: {', '.join(RESIZERS)}.")
-    if resize == "bilinear":
-        return _bilinear(read_photo(photo, decode_fast), size)
-    least = SPARE * max(size)
-    return RESIZERS[resize](read_photo(photo, lambda image: _shrunk(image, least)), size)
+    fast = resize == "bilinear"
+
+    def decoded(image: Image.Image, file: BinaryIO) -> Upright:
+        if not isinstance(image, JpegImageFile):
+            return _flatten(image)
+        if not fast and _size(image) != tuple(size):  # which Pillow resizes, and no array
+            image.draft(None, (SPARE * max(size),) * 2)
+            return _flatten(image)
+        file.seek(0)
+        pixels = decode_jpeg(image, file.read(), fast)
+        return _flatten(image) if pixels is None else _turned(pixels, _turn(image))
+
+    return RESIZERS[resize](_read(photo, decoded), size)
 
 
 def read_photo(photo: Photo, decode: Callable[[Image.Image], Image.Image] = lambda image: image) -> Image.Image:
@@ -106,6 +118,11 @@ def read_photo(photo: Photo, decode: Callable[[Image.Image], Image.Image] = lamb
 
     decode  what is done to a photo's file that is open and not decoded yet
     """
+    return _read(photo, lambda image, _: _flatten(decode(image)))
+
+
+def _read(photo: Photo, decode: Callable[[Image.Image, BinaryIO], T]) -> T | Image.Image:
+    """What `decode` makes of a photo's file that Pillow has opened; of a photo that is in no file an image."""
     name = _name(photo)
     with _refused(name):
         if isinstance(photo, Image.Image):
@@ -169,7 +186,7 @@ def _of_file(file: Any) -> Any:
     return parts[0] if len(parts) == 1 else type(parts[0])().join(parts) if parts else b""
 
 
-def _decode(photo: FilePhoto, name: str, decode: Callable[[Image.Image], Image.Image]) -> Image.Image:
+def _decode(photo: FilePhoto, name: str, decode: Callable[[Image.Image, BinaryIO], T]) -> T:
     with io.BytesIO(photo) if isinstance(photo, bytes) else open_plain(photo, whole=BUFFER) as file:
         size = file.seek(0, os.SEEK_END)
         if size > MOST_BYTES:
@@ -180,7 +197,7 @@ def _decode(photo: FilePhoto, name: str, decode: Callable[[Image.Image], Image.I
             if pixels > max(SMALL, DENSEST * size):
                 shape = f"{image.width}x{image.height}"
                 raise ImageError(f"{name} is too large for a photo: {shape} pixels in {size} bytes.")
-            return _flatten(decode(image))
+            return decode(image, file)
 
 
 def _opened(file: BinaryIO) -> Image.Image:
@@ -189,13 +206,6 @@ def _opened(file: BinaryIO) -> Image.Image:
         check_jpeg(file)
     file.seek(0)
     return Image.open(file, formats=FORMATS)
-
-
-def _shrunk(image: Image.Image, least: int) -> Image.Image:
-    """A JPEG file that is not decoded yet, set to be decoded to sides of no less than `least`, if it is larger."""
-    if isinstance(image, JpegImageFile):
-        image.draft(None, (least, least))
-    return image
 
 
 def _checked_size(image: Image.Image, name: str) -> Image.Image:
@@ -235,10 +245,22 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
+def _turned(pixels: Pixels, turn: Image.Transpose | None) -> Upright:
+    return pixels if turn is None else Image.fromarray(pixels).transpose(turn)
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Strips of all of an image's rows, each after its first row."""
+    rows = max(STRIP // image.width, 1)
+    for top in range(0, image.height, rows):
+        end = min(top + rows, image.height)
+        yield top, image if end - top == image.height else image.crop((0, top, image.width, end))
+
+
 def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     """The image in RGB, converted strip by strip, which each have the pixels that the whole would have."""
     converted = Image.new("RGB", image.size)
-    for top, _, strip in strips(image):
+    for top, strip in _strips(image):
         if strip is image:
             return convert(image)
         converted.paste(convert(strip), (0, top))
@@ -272,9 +294,9 @@ def _name(photo: Photo) -> str:
     return str(getattr(photo, "name", "The photo"))
 
 
-def _bilinear(image: Image.Image, size: tuple[int, int]) -> Pixels:
+def _bilinear(image: Upright, size: tuple[int, int]) -> Pixels:
     """`tf.image.resize`'s default, which is the tutorial's: half-pixel centres, no antialiasing, then rounded."""
-    near = [_neighbours(source, target) for source, target in zip((image.height, image.width), size, strict=True)]
+    near = [_neighbours(source, target) for source, target in zip(_size(image), size, strict=True)]
     seen = [np.unique(np.concatenate([low, high])) for low, high, _ in near]  # rows, columns
     pixels: NDArray[Any] = _picked(image, *seen)
     for axis, (low, high, weight) in enumerate(near):
@@ -285,10 +307,17 @@ def _bilinear(image: Image.Image, size: tuple[int, int]) -> Pixels:
     return (pixels + np.float32(0.5)).astype(np.uint8)
 
 
-def _picked(image: Image.Image, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Pixels:
+def _size(image: Upright) -> tuple[int, int]:
+    """Its height and width."""
+    return (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
+
+
+def _picked(image: Upright, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Pixels:
     """The pixels where the rows and the columns, each in ascending order, meet: (rows, columns, 3)."""
+    if not isinstance(image, Image.Image):
+        return image.take(rows, 0).take(columns, 1)
     parts = []
-    for top, _, strip in strips(image):
+    for top, strip in _strips(image):
         first, last = np.searchsorted(rows, (top, top + strip.height))
         parts.append(np.asarray(strip).take(rows[first:last] - top, 0).take(columns, 1))
     return np.concatenate(parts)
@@ -303,14 +332,14 @@ def _neighbours(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.
     return low, high, (centre - floor).astype(np.float32)
 
 
-def _bilinear_antialias(image: Image.Image, size: tuple[int, int]) -> Pixels:
-    height, width = size
-    if image.size == (width, height):
+def _bilinear_antialias(image: Upright, size: tuple[int, int]) -> Pixels:
+    if _size(image) == tuple(size):
         return np.asarray(image)
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    whole = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    return np.asarray(whole.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-RESIZERS: dict[str, Callable[[Image.Image, tuple[int, int]], Pixels]] = {
+RESIZERS: dict[str, Callable[[Upright, tuple[int, int]], Pixels]] = {
     "bilinear-antialias": _bilinear_antialias,
     "bilinear": _bilinear,
 }

@@ -1,1 +1,1 @@
-"""The thin runtime: numpy, Pillow and one engine; no TensorFlow."""
+"""The thin runtime: numpy, Pillow, simplejpeg and one engine; no TensorFlow."""
