@@ -34,6 +34,9 @@ class Bundle:
     vocabulary: Vocabulary
     files: Mapping[str, bytes]
 
+    def __repr__(self) -> str:
+        return f"<Bundle {self.label} at {self.directory}>"
+
     def graph(self, name: str) -> bytes:
         """The bytes of the file of the graph "encoder", "decoder" or, where there is one, "captioner"."""
         return self.files[self.manifest.graphs[name].file]

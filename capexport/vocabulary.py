@@ -54,6 +54,9 @@ class Vocabulary:
 
     words: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"<Vocabulary of {len(self.words)} words>"
+
     def __post_init__(self) -> None:
         if not self.words or self.words[0] != PAD:
             raise VocabularyError("A vocabulary must begin with the empty word, which is padding.")

@@ -33,6 +33,16 @@ def test_every_error_has_the_same_root():
     assert all(issubclass(error, capexport.CapexportError) for error in errors)
 
 
+def test_what_a_notebook_shows_of_them_is_short(tiny_bundle, photos):
+    captioner = capexport.load(tiny_bundle)
+    caption = captioner.caption(photos[0])
+    assert repr(tiny_bundle) == f"<Bundle {tiny_bundle.label} at {tiny_bundle.directory}>"
+    assert repr(captioner) == f"<Captioner {tiny_bundle.label}>"
+    assert repr(tiny_bundle.vocabulary) == "<Vocabulary of 30 words>"
+    assert f"text={caption.text!r}" in repr(caption)
+    assert len(repr(caption)) < 2000
+
+
 def test_importing_loads_nothing_heavy():
     assert loaded_after("import capexport, capexport.runtime, capexport.cli.main, capexport.download") == set()
 

@@ -37,7 +37,7 @@ LEAST_SCALE = 0.05  # of a norm's channel beside its largest, by which words' ve
 class Dialect:
     """What a format wants said differently.
 
-    growing_cache  the cache grows by one position a step; otherwise it has room for max_length from the start
+    growing_cache  the cache grows by one position a step; otherwise words are put into places that it has
     pow_square     spell the square of layer normalisation as a power, the form onnxruntime knows how to fuse
     tied_later     embeddings that are the logits' weights, too, stay in float until those have their precision
     """
@@ -55,7 +55,7 @@ def describe(graph: EncoderGraph | DecoderGraph, file: str) -> Graph:
     """A graph's inputs, outputs and work as a manifest states them."""
     inputs = [(spec.name, spec) for spec in graph.function.structured_input_signature[0]]
     outputs = sorted(graph.function.structured_outputs.items())
-    given, made = (tuple(_tensor(name, spec) for name, spec in side) for side in (inputs, outputs))
+    given, made = (tuple(_tensor(name, spec, graph.places) for name, spec in side) for side in (inputs, outputs))
     return Graph(file, given, made, graph.multiplications)
 
 
@@ -78,17 +78,17 @@ def describe_fused(encoder: Graph, decoder: Graph, max_length: int, dialect: Dia
     return Graph(CAPTIONER, (given,), made, encoder.multiplications + max_length * decoder.multiplications)
 
 
-def _tensor(name: str, spec: Any) -> Tensor:
+def _tensor(name: str, spec: Any, places: int | None) -> Tensor:
     shape = enumerate(spec.shape.as_list())
-    dimensions = tuple(symbol(name, axis) if length is None else length for axis, length in shape)
+    dimensions = tuple(symbol(name, axis, places is None) if length is None else length for axis, length in shape)
     return Tensor(name, spec.dtype.name, dimensions)
 
 
-def symbol(name: str, axis: int) -> str:
-    """What an axis that varies is called: B batch, P past length, P_next the same after the step."""
+def symbol(name: str, axis: int, grows: bool = True) -> str:
+    """What an axis that varies is called: B batch, P past length or places, P_next past length after the step."""
     if axis == (1 if name == "attention" else 0):
         return "B"
-    return "P_next" if name.startswith("next_") else "P"
+    return "P_next" if grows and name.startswith("next_") else "P"
 
 
 class EncoderGraph(tf.Module):
@@ -96,6 +96,8 @@ class EncoderGraph(tf.Module):
 
     folded  as of CrossAttention: cross_features (B, N, C), or else cross_keys_i, cross_values_i (B, H, N, D) of layer i
     """
+
+    places = None
 
     def __init__(self, captioner: Any, folded: bool | None = None) -> None:
         super().__init__()
@@ -143,6 +145,7 @@ class DecoderGraph(tf.Module):
         self._weights = decoder_arrays(captioner)
         self._cross = CrossAttention(self._weights, self._shape, folded)
         self._tied = tied(captioner)
+        self.places = None if dialect.growing_cache else self._shape.max_length  # of a cache, unless others are wanted
         self._output_bias = self._weights["output_layer.dense.bias"] + output_bias(captioner)
         self._epsilons = _epsilons(captioner)
         self._divisor: np.ndarray | None = None  # of the words' vectors (U,)
@@ -153,12 +156,11 @@ class DecoderGraph(tf.Module):
     def function(self) -> Any:
         """The graph as a concrete function with the contract's names."""
         shape = self._shape
-        past = None if self._dialect.growing_cache else shape.max_length
         specs = {"tokens": tf.TensorSpec([None], tf.int32), "position": tf.TensorSpec([], tf.int32)}
         specs |= {name: tf.TensorSpec([None, *lengths]) for name, lengths in self._cross.memory.items()}
         for i in range(shape.layers):
             for kind in ("keys", "values"):
-                specs[f"self_{kind}_{i}"] = tf.TensorSpec([None, shape.heads, past, shape.key_dim])
+                specs[f"self_{kind}_{i}"] = tf.TensorSpec([None, shape.heads, None, shape.key_dim])
         named = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()]
 
         def step(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -238,7 +240,7 @@ class DecoderGraph(tf.Module):
         values = self._append(given[f"self_values_{i}"], value, position)
         scores = tf.matmul(query, keys, transpose_b=True)  # (B, H, 1, P)
         if not self._dialect.growing_cache:
-            future = tf.range(self._shape.max_length) > position  # (P,)
+            future = tf.range(tf.shape(keys)[2]) > position  # (P,)
             scores += tf.cast(future, tf.float32) * MASKED
         attended = tf.matmul(tf.nn.softmax(scores), values)  # (B, H, 1, D)
         return self._output(attended, name, f"layer_{i}/self_attention/output"), keys, values

@@ -48,7 +48,21 @@ def export(module: tf.Module) -> bytes:
     with silenced_stderr():
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function], variables)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        return bytes(converter.convert())
+        model = bytes(converter.convert())
+    return model if module.places is None else _with_places(model, module.places)
+
+
+def _with_places(model: bytes, places: int) -> bytes:
+    """The model with so many places in its caches, for programs that ask for no other number."""
+    content = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    [graph] = content.subgraphs
+    for cache in (graph.tensors[number] for number in graph.inputs):
+        if cache.shapeSignature is not None and -1 in cache.shapeSignature[1:]:
+            shape = [*cache.shape[:1], *(places if n == -1 else n for n in cache.shapeSignature[1:])]
+            for tensor in graph.tensors:
+                if tensor.shapeSignature is not None and list(tensor.shapeSignature) == list(cache.shapeSignature):
+                    tensor.shape = shape
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(content))
 
 
 @lru_cache(KNOWN)

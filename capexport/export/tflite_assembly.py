@@ -155,10 +155,16 @@ class Subgraph:
 
         The format has no operator that calls a subgraph but IF, whose condition always holds here.
         """
-        specs = {name: _batched(other.spec(number), batch) for name, number in other.outputs.items()}
+        return self.either(self.constant(True, "bool"), other, other, given, batch)
+
+    def either(
+        self, condition: int, holds: Subgraph, fails: Subgraph, given: Mapping[str, int], batch: int = 1
+    ) -> dict[str, int]:
+        """The results of one of two subgraphs, which take and give the same tensors."""
+        specs = {name: _batched(holds.spec(number), batch) for name, number in holds.outputs.items()}
         results = {name: self._tensor(spec) for name, spec in specs.items()}
-        inputs = [self.constant(True, "bool"), *(given[name] for name in other.inputs)]
-        options = {"thenSubgraphIndex": other.number, "elseSubgraphIndex": other.number}
+        inputs = [condition, *(given[name] for name in holds.inputs)]
+        options = {"thenSubgraphIndex": holds.number, "elseSubgraphIndex": fails.number}
         self._operate(OPERATOR.IF, inputs, list(results.values()), options)
         return results
 

@@ -44,15 +44,16 @@ def _contract(captioner: Captioner, vector: ParityVector) -> Check:
     step = backend.step(np.array([captioner.bundle.vocabulary.start], np.int32), 0, features, cache)
     grown = {name.replace("self_", "next_"): tensor for name, tensor in step.cache.items()}
     given = {"logits": step.logits, "attention": step.attention, **grown}
-    odd = [*_odd(features, graphs["encoder"]), *_odd(given, graphs["decoder"])]
+    places = {tensor.shape[2] for tensor in cache.values()}
+    odd = [*_odd(features, graphs["encoder"]), *_odd(given, graphs["decoder"], *places)]
     if captioner.greedy is not None:
         odd += _odd(captioner.greedy.run(vector.pixels[np.newaxis]), graphs[CAPTIONER])
     return Check("tensors as in the manifest", ", ".join(odd) or "all", "all", not odd)
 
 
-def _odd(tensors: Tensors, graph: Graph) -> list[str]:
+def _odd(tensors: Tensors, graph: Graph, past: int = 0) -> list[str]:
     steps = tensors["tokens"].shape[-1] if "tokens" in tensors else 0
-    lengths: dict[int | str, int] = {"B": 1, "P_next": 1, "T": steps}
+    lengths: dict[int | str, int] = {"B": 1, "P": past, "P_next": past + 1, "T": steps}
     stated = {t.name: (t.dtype, tuple(lengths.get(n, n) for n in t.shape)) for t in graph.outputs}
     actual = {name: (tensor.dtype.name, tensor.shape) for name, tensor in tensors.items()}
     return sorted(name for name in stated.keys() | actual.keys() if stated.get(name) != actual.get(name))

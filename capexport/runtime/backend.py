@@ -20,6 +20,7 @@ Runner = Callable[[Mapping[str, NDArray[Any]]], Tensors]  # a graph: inputs by n
 Declared = Mapping[str, tuple[str, tuple[int | None, ...]]]  # by name: dtype and dimensions, None for those that vary
 
 FLOAT = np.dtype(np.float32)
+PLACES = 16  # by which a cache grows that does not do so word by word: most captions fit into these, and copies cost
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Backend(Protocol):
         """What each step needs of images (B, height, width, 3): cross_features, or cross keys and values."""
 
     def empty_cache(self, batch: int) -> Tensors:
-        """The self keys and values before the first step."""
+        """The self keys and values before the first step, each (B, H, P, D)."""
 
     def step(self, tokens: NDArray[np.int32], position: int, features: Tensors, cache: Tensors) -> Step:
         """Feed one token a row (B,) at the given position, counted from 0."""
@@ -71,6 +72,8 @@ class Backend(Protocol):
 
 class GraphBackend:
     """A Backend over two runners, which do nothing but execute a graph.
+
+    The decoder's cache (B, H, P, D) grows by each word's keys and values, or has places for them, PLACES at first.
 
     encode and step raise BundleError for tensors that have other types or shapes than the decoder's description says:
     what an engine says of a graph before it runs leaves dimensions open.
@@ -86,6 +89,7 @@ class GraphBackend:
         self._cache_shapes = {one.name: one.shape for one in decoder.inputs if one.name.startswith("self_")}
         self._next_names = {name: name.replace("self_", "next_") for name in self._cache_shapes}
         self._next_shapes = {outputs[name] for name in self._next_names.values()}  # one, as a rule
+        self._grows = any("P_next" in shape for shape in self._next_shapes)
 
     def encode(self, images: NDArray[np.uint8]) -> Tensors:
         size = self._together or len(images)
@@ -99,10 +103,14 @@ class GraphBackend:
         return features
 
     def empty_cache(self, batch: int) -> Tensors:
-        lengths = {"B": batch, "P": 0}
+        lengths = {"B": batch, "P": 0 if self._grows else PLACES}
         return {name: np.zeros(_filled(shape, lengths), np.float32) for name, shape in self._cache_shapes.items()}
 
     def step(self, tokens: NDArray[np.int32], position: int, features: Tensors, cache: Tensors) -> Step:
+        past = next(iter(cache.values())).shape[2]
+        if position == past and not self._grows:
+            cache = {name: np.pad(tensor, [(0, 0), (0, 0), (0, PLACES), (0, 0)]) for name, tensor in cache.items()}
+            past += PLACES
         inputs = {"tokens": tokens, "position": np.array(position, np.int32), **features, **cache}
         outputs = self._decode(inputs)
         logits, attention, rows = outputs["logits"], outputs["attention"], len(tokens)
@@ -111,7 +119,7 @@ class GraphBackend:
         if logits.dtype != FLOAT or attention.dtype != FLOAT:
             raise BundleError("The decoder's graph gives logits or attention of another type than its manifest says.")
         grown = {name: outputs[following] for name, following in self._next_names.items()}
-        lengths = {"B": rows, "P": position, "P_next": position + 1}
+        lengths = {"B": rows, "P": past, "P_next": past + 1}
         if {tensor.shape for tensor in grown.values()} != {_filled(shape, lengths) for shape in self._next_shapes}:
             raise BundleError("The decoder's graph gives keys and values of other shapes than its manifest says.")
         return Step(logits, attention, grown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class Caption:
     words: tuple[str, ...]
     tokens: tuple[int, ...]
     log_probabilities: tuple[float, ...]
-    cross_attention: NDArray[np.float32]
+    cross_attention: NDArray[np.float32] = field(repr=False)
     alternatives: tuple[Caption, ...] = ()
 
     @classmethod

@@ -86,6 +86,9 @@ class Captioner:
         self._turn = threading.Lock()
         self._workers = Workers(max(threads, _cores()))
 
+    def __repr__(self) -> str:
+        return f"<Captioner {self.bundle.label}>"
+
     @overload
     def caption(self, photo: Photo, options: DecodingOptions | None = None, **fields: Any) -> Caption: ...
     @overload

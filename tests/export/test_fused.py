@@ -10,9 +10,12 @@ import capexport
 from capexport import BundleError, DecodingOptions
 from capexport.bundle import write_bundle
 from capexport.cli.main import main
+from capexport.export import tflite_fused
 from capexport.export.exporter import format_module
 from capexport.manifest import VOCABULARY
 from capexport.recipes import FORMATS
+from capexport.runtime import backend
+from capexport.runtime.backend import PLACES
 from capexport.runtime.captioner import Captioner
 from capexport.runtime.greedy import GreedyGraph
 from capexport.sense import special_tokens
@@ -22,6 +25,7 @@ from tests.conftest import FUSED, VARIANTS
 OFTEN = 16  # what the tiny captioner says now at once, now later, now never
 OFTEN_TOO = 7
 ONNX = ("onnx", "dynamic-int8", "fused")
+TFLITE = ("tflite", "fp32", "fused")
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +39,13 @@ def pixels(photos):
 def ending(tiny_bundles, tmp_path_factory):
     """Makes fused bundles of a variant in which OFTEN is the id of [END] and OFTEN_TOO that of [UNK], which is banned.
 
-    The tiny captioner hardly says its own [END], and its decoder itself bans its own [UNK].
+    The tiny captioner hardly says its own [END], and its decoder itself bans its own [UNK]. Where TFLite's loop has a
+    number of places, captions that have more words go on in another one.
     """
     root, made = tmp_path_factory.mktemp("ending"), {}
 
-    def make(variant):
-        if variant not in made:
+    def make(variant, places=PLACES):
+        if (variant, places) not in made:
             to, recipe, _ = variant
             bundle, module = tiny_bundles[variant], format_module(to)
             words = list(bundle.vocabulary.words)
@@ -49,11 +54,13 @@ def ending(tiny_bundles, tmp_path_factory):
             vocabulary = Vocabulary(tuple(words))
             finished = {name: tiny_bundles[FORMATS[to].engine, recipe].graph(name) for name in ("encoder", "decoder")}
             graphs, longest = bundle.manifest.graphs, bundle.manifest.shape.max_length
-            whole = module.write(module.fuse(graphs, finished, vocabulary, longest))
+            with pytest.MonkeyPatch.context() as changed:
+                changed.setattr(tflite_fused, "PLACES", places)
+                whole = module.write(module.fuse(graphs, finished, vocabulary, longest))
             files = {VOCABULARY: vocabulary.to_text().encode(), graphs["captioner"].file: whole}
             manifest = dataclasses.replace(bundle.manifest, special_tokens=special_tokens(vocabulary))
-            made[variant] = write_bundle(root / "-".join(variant), manifest, bundle.files | files)
-        return made[variant]
+            made[variant, places] = write_bundle(root / f"{'-'.join(variant)}-{places}", manifest, bundle.files | files)
+        return made[variant, places]
 
     return make
 
@@ -99,6 +106,28 @@ def test_it_says_what_the_steps_say(variant, batch, tiny_bundles, ending, pixels
         OFTEN_TOO in caption.tokens
         for caption in captions(capexport.load(tiny_bundles[variant]).greedy.caption, pixels, batch)
     )
+
+
+@pytest.mark.parametrize("places", [1, 3, 8, 9])
+def test_captions_that_outgrow_their_places(places, ending, pixels, monkeypatch):
+    """In the steps' caches, too."""
+    captioner, fewer = capexport.load(ending(TFLITE)), capexport.load(ending(TFLITE, places))
+    whole = captions(captioner.greedy.caption, pixels, 1)
+    assert {len(caption.tokens) for caption in whole} >= {1, 9}
+    for options in (DecodingOptions(), DecodingOptions(beams=3)):
+        by_steps = captions(lambda part, options=options: captioner.caption_part(part, options), pixels, 4)
+        with monkeypatch.context() as changed:
+            changed.setattr(backend, "PLACES", places)
+            with_fewer = captions(lambda part, options=options: captioner.caption_part(part, options), pixels, 4)
+        check_near(with_fewer, by_steps)
+    check_near(captions(fewer.greedy.caption, pixels, 1), whole)
+
+
+def check_near(some, others):
+    for one, other in zip(some, others, strict=True):
+        assert one.tokens == other.tokens
+        np.testing.assert_allclose(one.log_probabilities, other.log_probabilities, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(one.cross_attention, other.cross_attention, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("variant", FUSED)
