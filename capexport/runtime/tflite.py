@@ -61,27 +61,42 @@ class Model:
     def _only_graph(self, places: Mapping[str, int], outputs: Sequence[str]) -> Runner:
         """A runner of the graph that a file has alone, with the places of its tensors in the interpreter.
 
-        What a caption needs of its photo is the same at every step, and handed over once, for copying takes time.
+        What a caption needs of its photo is the same at every step, and handed over once, for copying takes time. So
+        does making room for other shapes: where rows have ended, there may be up to twice as many as are wanted.
         """
         interpreter, names = self._interpreter, list(outputs)
         given: dict[str, NDArray[Any]] = {}
+        room: dict[str, tuple[int, ...]] = {}
 
         def run(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
             with self._lock, _refusals(self._what, "run"):
-                if any(name not in given or given[name].shape != values.shape for name, values in inputs.items()):
-                    for name, values in inputs.items():
-                        if values.shape:  # LiteRT 2.3.0 dies of resizing a scalar on 64-bit Arm
-                            interpreter.resize_tensor_input(places[name], values.shape)
+                shapes = {name: values.shape for name, values in inputs.items() if values.shape}
+                if not (room and all(map(_fits, shapes.values(), room.values()))):
+                    room.clear()
+                    for name, shape in shapes.items():  # LiteRT 2.3.0 dies of resizing a scalar on 64-bit Arm
+                        interpreter.resize_tensor_input(places[name], shape)
                     interpreter.allocate_tensors()
                     given.clear()
+                    room.update(shapes)
                 for name, values in inputs.items():
                     if given.get(name) is not values or not name.startswith("cross_"):
-                        interpreter.set_tensor(places[name], values)
+                        if values.shape == room.get(name, ()):
+                            interpreter.set_tensor(places[name], values)
+                        else:
+                            interpreter.tensor(places[name])()[: len(values)] = values
                         given[name] = values
                 interpreter.invoke()
-                return {name: interpreter.get_tensor(places[name]) for name in names}
+                made = {name: interpreter.get_tensor(places[name]) for name in names}
+            if shapes == room:
+                return made
+            rows = len(next(values for values in inputs.values() if values.shape))
+            return {name: tensor[:, :rows] if name == "attention" else tensor[:rows] for name, tensor in made.items()}
 
         return run
+
+
+def _fits(shape: tuple[int, ...], room: tuple[int, ...]) -> bool:
+    return shape[1:] == room[1:] and shape[0] <= room[0] < 2 * shape[0]
 
 
 def _declared(details: Mapping[str, Any]) -> Declared:

@@ -1,0 +1,46 @@
+"""TFLite graphs under LiteRT: rooms for rows, which are made anew as seldom as can be."""
+
+import numpy as np
+import pytest
+
+from capexport.runtime import tflite
+
+
+@pytest.fixture
+def encoder(tiny_bundles):
+    return tiny_bundles["tflite", "fp32"].graph("encoder")
+
+
+def opened(model):
+    found = tflite.Model(model, 1, "the encoder")
+    _, outputs = found.declared()
+    return found, found.runner([*outputs])
+
+
+def test_rows_that_have_ended_leave_their_room(encoder, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
+    _, alone = opened(encoder)
+    expected = [alone({"image": images[k : k + 1]}) for k in range(len(images))]
+    model, run = opened(encoder)
+    made, resize = [], model._interpreter.resize_tensor_input
+    monkeypatch.setattr(
+        model._interpreter, "resize_tensor_input", lambda place, shape: (made.append(shape[0]), resize(place, shape))
+    )
+    for first, rows in enumerate((4, 3, 2, 1, 1, 3, 2, 2)):
+        given = images[first % 4 : first % 4 + rows]
+        for name, values in run({"image": given}).items():
+            assert values.shape[0] == rows
+            for k, value in enumerate(values):
+                np.testing.assert_allclose(value, expected[first % 4 + k][name][0], rtol=0, atol=1e-5)
+    assert made == [4, 2, 1, 3]
+
+
+def test_what_was_made_stays_as_it_is(encoder):
+    """Whatever is run later, in the same room."""
+    images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
+    _, run = opened(encoder)
+    first, *_ = run({"image": images[:4]}).values()
+    kept = first.copy()
+    for k in (3, 4):
+        run({"image": images[4 : 4 + k]})
+        np.testing.assert_array_equal(first, kept)
