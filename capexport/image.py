@@ -107,7 +107,7 @@ def load_image(photo: Photo, size: tuple[int, int] = (224, 224), resize: str = "
             image.draft(None, (SPARE * max(size),) * 2)
             return _flatten(image)
         file.seek(0)
-        pixels = decode_jpeg(image, file.read(), fast)
+        pixels = decode_jpeg(image, file.read(MOST_BYTES), fast)
         return _flatten(image) if pixels is None else _turned(pixels, _turn(image))
 
     return RESIZERS[resize](_read(photo, decoded), size)
