@@ -14,8 +14,8 @@ Its signatures are `caption`, from pixels to words, and `encode` and `decode`, t
 
 XNNPACK packs the weights of each subgraph for itself when the file is loaded, and calls copy what goes in and out. So
 the encoder is called: for the captioner that ships, in dynamic-int8, a second one takes 17 MB and the call 3 % of its
-time. The decoder is repeated: another one takes 4 MB, and a call would copy the caches at every word, 5 to 8 % of a
-caption. It is there twice, since all that has places is copied at every word, too: with room for the longest caption
+time. The decoder is repeated: another one takes 4 to 7 MB, and a call would copy the caches at every word, 5 to 8 % of
+a caption. It is there twice, since all that has places is copied at every word, too: with room for the longest caption
 (50 here) a caption takes a tenth longer than with room for PLACES words, where most end. `encode` is not the encoder
 itself: programs resize what has a signature to their batch, and LiteRT 2.3 crashes when what an operator has called is
 resized from elsewhere.
