@@ -62,14 +62,21 @@ def _opened(path: str | os.PathLike[str], links: bool) -> tuple[int, int]:
     return descriptor, status.st_size
 
 
+@contextmanager
+def open_bounded(path: Path, most: int, links: bool = True) -> Iterator[BinaryIO]:
+    """As open_plain; raises OSError for a file with more than `most` bytes, too."""
+    with open_plain(path, links) as file:
+        if os.fstat(file.fileno()).st_size > most:  # which may be of nothing but holes, and fill the memory
+            raise OSError(0, f"it is larger than {most} bytes", str(path))
+        yield file
+
+
 def read_plain(path: Path, most: int, links: bool = True) -> bytes:
     """The bytes of a plain file; raises OSError for any other, and for one with more than `most` of them.
 
     links  whether it may be reached by a symbolic link
     """
-    with open_plain(path, links) as file:
-        if os.fstat(file.fileno()).st_size > most:  # which may be of nothing but holes, and fill the memory
-            raise OSError(0, f"it is larger than {most} bytes", str(path))
+    with open_bounded(path, most, links) as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise OSError(0, f"it is larger than {most} bytes", str(path))

@@ -6,7 +6,6 @@ No pickle and no code: the model is rebuilt from this package's classes and its 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import tensorflow as tf
 
 from ..atomic import check_absent, new_directory
 from ..errors import SourceError
-from ..plain import read_plain
+from ..plain import open_bounded, read_plain
 from ..shipped import shipped_captioner
 from ..vocabulary import Vocabulary
 from .adoption import adopt
@@ -111,12 +110,7 @@ def _variables(captioner: Captioner) -> dict[str, tf.Variable]:
 def _stored(path: Path) -> Shapes:
     """The shapes of a file's weights, of which none is read yet; raises SourceError."""
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError("it is not a plain file")
-        if found.st_size > MAX_WEIGHTS:
-            raise OSError(f"it is larger than {MAX_WEIGHTS} bytes")
-        with safetensors.safe_open(path, "np") as file:
+        with open_bounded(path, MAX_WEIGHTS), safetensors.safe_open(path, "np") as file:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
             odd = [name for name, part in parts.items() if part.get_dtype() not in TYPES]
             if odd:

@@ -42,7 +42,10 @@ HOMOGENEOUS = (schema.ActivationFunctionType.NONE, schema.ActivationFunctionType
 
 
 def export(module: tf.Module) -> bytes:
-    """A module's `function` (concrete, with named inputs and a dict of outputs) as a TFLite model."""
+    """A module's `function` (concrete, with named inputs and a dict of outputs) as a TFLite model.
+
+    Its caches, if it has any, have so many `places` unless the program asks for others.
+    """
     function, variables = module.function, tf.Module()
     variables.kept = function.graph.variables  # the module itself would be saved with each of its Keras layers
     with silenced_stderr():
