@@ -44,8 +44,8 @@ def _contract(captioner: Captioner, vector: ParityVector) -> Check:
     step = backend.step(np.array([captioner.bundle.vocabulary.start], np.int32), 0, features, cache)
     grown = {name.replace("self_", "next_"): tensor for name, tensor in step.cache.items()}
     given = {"logits": step.logits, "attention": step.attention, **grown}
-    places = {tensor.shape[2] for tensor in cache.values()}
-    odd = [*_odd(features, graphs["encoder"]), *_odd(given, graphs["decoder"], *places)]
+    past = next(iter(cache.values())).shape[2]
+    odd = [*_odd(features, graphs["encoder"]), *_odd(given, graphs["decoder"], past)]
     if captioner.greedy is not None:
         odd += _odd(captioner.greedy.run(vector.pixels[np.newaxis]), graphs[CAPTIONER])
     return Check("tensors as in the manifest", ", ".join(odd) or "all", "all", not odd)

@@ -87,10 +87,10 @@ class Model:
                         given[name] = values
                 interpreter.invoke()
                 made = {name: interpreter.get_tensor(places[name]) for name in names}
-            if shapes == room:
-                return made
-            rows = len(next(values for values in inputs.values() if values.shape))
-            return {name: tensor[:, :rows] if name == "attention" else tensor[:rows] for name, tensor in made.items()}
+                if shapes == room:
+                    return made
+                rows = next(iter(shapes.values()))[0]
+                return {name: made[name][:, :rows] if name == "attention" else made[name][:rows] for name in names}
 
         return run
 

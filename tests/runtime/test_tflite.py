@@ -1,8 +1,11 @@
 """TFLite graphs under LiteRT: rooms for rows, which are made anew as seldom as can be."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
+from capexport import BundleError
 from capexport.runtime import tflite
 
 
@@ -44,3 +47,22 @@ def test_what_was_made_stays_as_it_is(encoder):
     for k in (3, 4):
         run({"image": images[4 : 4 + k]})
         np.testing.assert_array_equal(first, kept)
+
+
+def test_threads_that_share_a_room_get_their_own_rows(encoder):
+    images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
+    _, run = opened(encoder)
+    wanted = [4, 3, 8, 3, 5, 1] * 50
+    with ThreadPoolExecutor(6) as pool:
+        made = pool.map(lambda rows: run({"image": images[:rows]}), wanted)
+        for rows, outputs in zip(wanted, made, strict=True):
+            assert {len(values) for values in outputs.values()} == {rows}
+
+
+def test_what_has_no_rows_is_refused(encoder, monkeypatch):
+    images = np.zeros((4, 64, 64, 3), np.uint8)
+    model, run = opened(encoder)
+    run({"image": images})
+    monkeypatch.setattr(model._interpreter, "get_tensor", lambda _: np.float32(0))
+    with pytest.raises(BundleError, match="cannot run the encoder"):
+        run({"image": images[:3]})
