@@ -16,6 +16,7 @@ SCHEMA = 3
 MANIFEST, VOCABULARY, PARITY = "manifest.json", "vocabulary.txt", "parity.npz"
 CAPTIONER = "captioner"  # the graph that a bundle may have beside its encoder and decoder
 FEATURES = "cross_features"  # what an encoder gives that projects no keys and values: see export.cross_attention
+STATES = "self_states_"  # with a layer's number, the cache of a decoder that projects none: see export.self_attention
 SIGNATURES = {CAPTIONER: "caption", "encoder": "encode", "decoder": "decode"}  # of graphs that share one file
 MAX_BYTES = 1_000_000
 MAX_TEXT = 1000  # characters

@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import BundleError
 from .image import MAX_PIXELS, RESIZERS
-from .manifest import CAPTIONER, FEATURES, Manifest, Shape, Tensor
+from .manifest import CAPTIONER, FEATURES, STATES, Manifest, Shape, Tensor
 from .plain import quoted
 from .recipes import FORMATS, RECIPES
 from .vocabulary import END, PAD, START, UNKNOWN, Vocabulary
@@ -97,8 +97,8 @@ def _expected(manifest: Manifest) -> dict[str, tuple[Expected, Expected]]:
     return {
         "encoder": (image, cross),
         "decoder": (
-            {**given, **cross, **_keys_and_values("self", shape, None)},
-            {**said, **_keys_and_values("next", shape, None)},
+            {**given, **cross, **_expected_cache("self", manifest)},
+            {**said, **_expected_cache("next", manifest)},
         ),
         CAPTIONER: (image, caption),
     }
@@ -115,6 +115,14 @@ def expected_memory(manifest: Manifest) -> Expected:
         if channels and isinstance(channels[0], int) and channels[0] > 0:
             return {FEATURES: ("float32", (None, positions, channels[0]))}
     return _keys_and_values("cross", manifest.shape, positions)
+
+
+def _expected_cache(kind: str, manifest: Manifest) -> Expected:
+    """What goes from step to step: states, if the decoder states any, or keys and values."""
+    decoder, shape = manifest.graphs.get("decoder"), manifest.shape
+    if decoder and any(tensor.name.startswith(STATES) for tensor in decoder.inputs):
+        return {f"{kind}_states_{layer}": ("float32", (None, 1, None, shape.units)) for layer in range(shape.layers)}
+    return _keys_and_values(kind, shape, None)
 
 
 def _keys_and_values(kind: str, shape: Shape, positions: int | None) -> Expected:

@@ -1,14 +1,8 @@
 """Cross-attention in the form that takes less work: with keys and values, or with their projections folded away.
 
 Keys and values depend on the photo alone, so an encoder can project them for each layer once. Or it need not at all:
-
-    query . (W_key f + b_key)                    = (W_key^T query) . f + what is the same for all positions
-    W_output sum_n share_n (W_value f_n + b_value) = W_output W_value (sum_n share_n f_n) + W_output b_value
-
-Softmax takes no notice of what is the same for all positions. So the weights of queries and outputs can have these
-projections in them, and the features f themselves are the keys and values of all heads and layers (as the latent
-vectors are in DeepSeek-AI, 2024, "DeepSeek-V2"). A photo then costs less and a token more; it pays where keys are not
-much shorter than features.
+with the projections folded (see projections.py) features are the keys and values of all heads and layers. A photo then
+costs less and a token more; it pays where keys are not much shorter than features.
 
 B batch, L layers, H heads, D key dim, N image positions, C channels, U units.
 """
@@ -16,40 +10,32 @@ B batch, L layers, H heads, D key dim, N image positions, C channels, U units.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from ..manifest import FEATURES, Shape
 from .products import product
-
-WORDS = 10  # of a caption, as people write them
-
-Floats = NDArray[np.float32]
-Projection = tuple[Floats, Floats]  # kernel and bias
+from .projections import WORDS, Attention, Floats, answered, asked, flat, lone, scored, size
 
 
 class CrossAttention:
     """All layers' cross-attention, out of a decoder's weights.
 
-    folded  None: if that takes fewer multiplications for a caption
+    lone_rows  of a Dialect; an encoder asks for nothing that depends on it
+    folded     None: if that takes fewer multiplications for a caption
     """
 
-    def __init__(self, weights: Mapping[str, Floats], shape: Shape, folded: bool | None = None) -> None:
-        self._shape, self._positions = shape, math.prod(shape.feature_map)
-        names = [f"decoder_layers.{i}.cross_attention.mha" for i in range(shape.layers)]
-        self._keys, self._values = (
-            [_projection(weights, f"{name}.{kind}") for name in names] for kind in ("key", "value")
-        )  # (C, H, D), (H, D)
-        self._queries = [_scaled(*_projection(weights, f"{name}.query")) for name in names]  # (U, H, X), (H, X)
-        self._outputs = [_projection(weights, f"{name}.attention_output") for name in names]  # (H, X, U), (U,)
-        self._channels = len(self._keys[0][0])
+    def __init__(
+        self, weights: Mapping[str, Floats], shape: Shape, lone_rows: bool = False, folded: bool | None = None
+    ) -> None:
+        self._shape, self._positions, self._lone_rows = shape, math.prod(shape.feature_map), lone_rows
+        layers = [Attention.read(weights, f"decoder_layers.{i}.cross_attention.mha") for i in range(shape.layers)]
+        self._keys, self._values = [layer.key for layer in layers], [layer.value for layer in layers]
+        self._channels = len(self._keys[0].kernel)
         self.folded = _folding_pays(shape, self._channels) if folded is None else folded
-        if self.folded:
-            self._queries = list(map(_with_key, self._queries, self._keys))
-            self._outputs = list(map(_with_value, self._outputs, self._values))
+        pairs = [layer.folded if self.folded else (layer.query, layer.output) for layer in layers]
+        self._queries, self._outputs = ([pair[k] for pair in pairs] for k in (0, 1))
 
     @property
     def memory(self) -> dict[str, tuple[int, ...]]:
@@ -65,66 +51,34 @@ class CrossAttention:
             return {FEATURES: tf.identity(features)}
         rows, made = tf.reshape(features, [-1, self._channels]), {}  # (B * N, C)
         for kind, projections in (("keys", self._keys), ("values", self._values)):
-            for i, (kernel, bias) in enumerate(projections):
+            for i, projection in enumerate(projections):
                 name = f"cross_{kind}_{i}"
-                projected = product(rows, kernel.reshape(self._channels, -1), bias.reshape(-1), name)  # (B * N, H * D)
-                projected = tf.reshape(projected, [-1, self._positions, *bias.shape])
+                projected = product(rows, *flat(projection), name)  # (B * N, H * D)
+                projected = tf.reshape(projected, [-1, self._positions, *projection.bias.shape])
                 made[name] = tf.transpose(projected, [0, 2, 1, 3])  # (B, H, N, D)
         return made
 
     def attend(self, x: tf.Tensor, memory: Mapping[str, tf.Tensor], i: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """What layer i adds to x (B, U), and its attention (B, H, N)."""
-        (kernel, bias), heads = self._queries[i], self._shape.heads
-        query = product(x, kernel.reshape(len(kernel), -1), bias.reshape(-1), f"layer_{i}/cross_attention/query")
+        """What layer i adds to x (B, U), and its attention (B, H, 1, N)."""
+        layer = f"layer_{i}/cross_attention"
+        query = asked(x, self._queries[i], layer)  # (B, H, 1, X)
         if self.folded:
-            keys = values = memory[FEATURES]  # (B, N, C)
-            query = tf.reshape(query, [-1, heads, self._channels])
+            keys = tf.expand_dims(memory[FEATURES], 1)  # (B, 1, N, C)
+            keys = values = lone(keys) if self._lone_rows else keys
         else:
             keys, values = (memory[f"cross_{kind}_{i}"] for kind in ("keys", "values"))  # (B, H, N, D)
-            query = tf.reshape(query, [-1, heads, 1, self._shape.key_dim])
-        scores = tf.nn.softmax(tf.matmul(query, keys, transpose_b=True))  # (B, H, N) or (B, H, 1, N)
-        kernel, bias = self._outputs[i]
-        kernel = kernel.reshape(-1, len(bias))  # (H * X, U)
-        attended = tf.reshape(tf.matmul(scores, values), [-1, len(kernel)])
-        attended = product(attended, kernel, bias, f"layer_{i}/cross_attention/output")  # (B, U)
-        return attended, scores if self.folded else tf.squeeze(scores, axis=2)
+        shares = tf.nn.softmax(scored(query, keys))
+        return answered(shares, values, self._outputs[i], layer), shares
 
     @property
     def photo_multiplications(self) -> int:
         """By weights, for one photo."""
-        return 0 if self.folded else self._positions * _size([*self._keys, *self._values])
+        return 0 if self.folded else self._positions * size([*self._keys, *self._values])
 
     @property
     def token_multiplications(self) -> int:
         """By weights, for one token."""
-        return _size([*self._queries, *self._outputs])
-
-
-def _projection(weights: Mapping[str, Floats], name: str) -> Projection:
-    return weights[f"{name}.kernel"], weights[f"{name}.bias"]
-
-
-def _scaled(kernel: Floats, bias: Floats) -> Projection:
-    """A query's projection with 1/sqrt(D) of the scores in it."""
-    scale = np.float32(1 / np.sqrt(kernel.shape[-1]))
-    return kernel * scale, bias * scale
-
-
-def _with_key(query: Projection, key: Projection) -> Projection:
-    """Queries to features: (U, H, C), (H, C)."""
-    kernel, bias = (np.einsum("...hd,chd->...hc", part, key[0], dtype=np.float64) for part in query)
-    return kernel.astype(np.float32), bias.astype(np.float32)
-
-
-def _with_value(output: Projection, value: Projection) -> Projection:
-    """Outputs of features: (H, C, U), (U,)."""
-    kernel = np.einsum("chd,hdu->hcu", value[0], output[0], dtype=np.float64)
-    bias = output[1] + np.einsum("hd,hdu->u", value[1], output[0], dtype=np.float64)
-    return kernel.astype(np.float32), bias.astype(np.float32)
-
-
-def _size(projections: Sequence[Projection]) -> int:
-    return sum(kernel.size for kernel, _ in projections)
+        return size([*self._queries, *self._outputs])
 
 
 def _folding_pays(shape: Shape, channels: int) -> bool:

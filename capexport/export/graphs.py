@@ -1,9 +1,7 @@
 """The split: the captioner's weights as two functions, an encoder and a single-step decoder with a cache.
 
-What cross-attention needs of the image the encoder computes once, see cross_attention.py; the decoder keeps the keys
-and values of the words so far (as in Pope et al., 2022, "Efficiently Scaling Transformer Inference").
-The 1/sqrt(D) of the attention scores is folded into the query weights, the two biases of the logits into one,
-and the three projections of self-attention into one product.
+What cross-attention needs of the image the encoder computes once, see cross_attention.py; what self-attention needs of
+the words so far the decoder keeps, see self_attention.py. The two biases of the logits are folded into one.
 
 B batch, L layers, H heads, D key dim, N image positions, C channels, U units, V vocabulary, P past length.
 """
@@ -18,7 +16,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from tensorflow.compiler.tf2xla.python import xla
 
 from ..captioner.measures import measure, multiplications
 from ..captioner.weights import OUTPUT_KERNEL, TOKENS, decoder_arrays, feed_forward, output_bias, tied
@@ -27,8 +24,8 @@ from ..manifest import CAPTIONER, Graph, Tensor
 from ..recipes import Precision
 from .cross_attention import CrossAttention
 from .products import product
+from .self_attention import SelfAttention
 
-MASKED = -1e9
 INT8 = 127  # the largest level
 LEAST_SCALE = 0.05  # of a norm's channel beside its largest, by which words' vectors are divided
 
@@ -40,15 +37,17 @@ class Dialect:
     growing_cache  the cache grows by one position a step; otherwise words are put into places that it has
     pow_square     spell the square of layer normalisation as a power, the form onnxruntime knows how to fuse
     tied_later     embeddings that are the logits' weights, too, stay in float until those have their precision
+    lone_rows      a head's query is to stay by itself, see projections.lone; five axes, which phones' GPUs have not
     """
 
     growing_cache: bool
     pow_square: bool
     tied_later: bool
+    lone_rows: bool
 
 
-ONNX = Dialect(growing_cache=True, pow_square=True, tied_later=True)
-TFLITE = Dialect(growing_cache=False, pow_square=False, tied_later=False)
+ONNX = Dialect(growing_cache=True, pow_square=True, tied_later=True, lone_rows=True)
+TFLITE = Dialect(growing_cache=False, pow_square=False, tied_later=False, lone_rows=False)
 
 
 def describe(graph: EncoderGraph | DecoderGraph, file: str) -> Graph:
@@ -104,7 +103,7 @@ class EncoderGraph(tf.Module):
         self._extract = captioner.feature_extractor
         self._shape = measure(captioner)
         weights = decoder_arrays(captioner)
-        self._cross = CrossAttention(weights, self._shape, folded)
+        self._cross = CrossAttention(weights, self._shape, folded=folded)
 
     @cached_property
     def function(self) -> Any:
@@ -143,7 +142,8 @@ class DecoderGraph(tf.Module):
         self._dialect = dialect
         self._precision = precision
         self._weights = decoder_arrays(captioner)
-        self._cross = CrossAttention(self._weights, self._shape, folded)
+        self._cross = CrossAttention(self._weights, self._shape, dialect.lone_rows, folded)
+        self._self = SelfAttention(self._weights, self._shape, dialect.growing_cache, dialect.lone_rows)
         self._tied = tied(captioner)
         self.places = None if dialect.growing_cache else self._shape.max_length  # of a cache, unless others are wanted
         self._output_bias = self._weights["output_layer.dense.bias"] + output_bias(captioner)
@@ -155,12 +155,9 @@ class DecoderGraph(tf.Module):
     @cached_property
     def function(self) -> Any:
         """The graph as a concrete function with the contract's names."""
-        shape = self._shape
         specs = {"tokens": tf.TensorSpec([None], tf.int32), "position": tf.TensorSpec([], tf.int32)}
         specs |= {name: tf.TensorSpec([None, *lengths]) for name, lengths in self._cross.memory.items()}
-        for i in range(shape.layers):
-            for kind in ("keys", "values"):
-                specs[f"self_{kind}_{i}"] = tf.TensorSpec([None, shape.heads, None, shape.key_dim])
+        specs |= {name: tf.TensorSpec([None, *lengths]) for name, lengths in self._self.cache.items()}
         named = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()]
 
         def step(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -172,29 +169,29 @@ class DecoderGraph(tf.Module):
     def multiplications(self) -> int:
         """By weights, for one token."""
         kernels = {name: array.size for name, array in self._weights.items() if name.endswith(".kernel")}
-        others = sum(size for name, size in kernels.items() if ".cross_attention." not in name)
-        return others + self._cross.token_multiplications
+        others = sum(size for name, size in kernels.items() if "_attention." not in name)
+        return others + self._self.token_multiplications + self._cross.token_multiplications
 
     def _step(self, given: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         weights = self._weights
         of_words = Precision.FLOAT if self._tied and self._dialect.tied_later else self._precision
-        x = self._embedded("token_embedding", given["tokens"], of_words)  # (B, U)
+        x = self._embedded(given["tokens"], of_words)  # (B, U)
         if self._divisor is not None:
             x /= self._divisor
-        x += self._embedded("pos_embedding", given["position"], self._precision)  # (U,)
+        x += tf.gather(weights["seq_embedding.pos_embedding.embeddings"], given["position"])  # (U,)
         outputs: dict[str, tf.Tensor] = {}
         attention: list[tf.Tensor] = []
         for i in range(self._shape.layers):
             name = f"decoder_layers.{i}"
-            attended, keys, values = self._self_attention(x, given, i)
-            outputs |= {f"next_keys_{i}": keys, f"next_values_{i}": values}
+            attended, caches = self._self.attend(x, given, given["position"], i)
+            outputs |= caches
             x = self._norm(x + attended, f"{name}.self_attention.norm")
             attended, scores = self._cross.attend(x, given, i)
             attention.append(scores)
             x = self._norm(x + attended, f"{name}.cross_attention.norm")
             x = self._norm(x + self._feed_forward(x, i), f"{name}.ff.norm")
         outputs["logits"] = product(x, weights[OUTPUT_KERNEL], self._output_bias, "output")  # (B, V)
-        outputs["attention"] = tf.stack(attention)  # (L, B, H, N)
+        outputs["attention"] = tf.transpose(tf.concat(attention, axis=2), [2, 0, 1, 3])  # (L, B, H, N)
         return outputs
 
     def _fold_last_norm(self) -> None:
@@ -212,57 +209,21 @@ class DecoderGraph(tf.Module):
         self._weights |= {TOKENS: table, OUTPUT_KERNEL: table.T}
         self._divisor = gamma
 
-    def _embedded(self, table: str, row: tf.Tensor, precision: Precision) -> tf.Tensor:
-        """Rows of an embedding (rows, U), out of int8 levels with a scale a row where the layers are not in float.
+    def _embedded(self, tokens: tf.Tensor, precision: Precision) -> tf.Tensor:
+        """Rows of the words' embedding (V, U), out of int8 levels with a scale a row where the layers are not in float.
 
         Half precision is two such levels, since TFLite looks up no 16-bit numbers: the second divides the first's step.
         """
-        rows = self._weights[f"seq_embedding.{table}.embeddings"]  # (V or max_length, U)
+        rows = self._weights[TOKENS]  # (V, U)
         if precision is Precision.FLOAT:
-            return tf.gather(rows, row)
-        scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12) / INT8  # (rows, 1)
+            return tf.gather(rows, tokens)
+        scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12) / INT8  # (V, 1)
         levels = np.round(rows / scales)
-        x = tf.cast(tf.gather(levels.astype(np.int8), row), tf.float32)
+        x = tf.cast(tf.gather(levels.astype(np.int8), tokens), tf.float32)
         if precision is Precision.HALF:
             rest = np.round((rows / scales - levels) * 2 * INT8)
-            x += tf.cast(tf.gather(rest.astype(np.int8), row), tf.float32) * np.float32(1 / (2 * INT8))
-        return x * tf.gather(scales.astype(np.float32), row)
-
-    def _self_attention(self, x: tf.Tensor, given: dict[str, tf.Tensor], i: int):
-        name = f"decoder_layers.{i}.self_attention.mha"
-        parts = [self._query(name), *(_projection(self._weights, f"{name}.{kind}") for kind in ("key", "value"))]
-        kernel = np.concatenate([part[0] for part in parts], axis=1)  # (U, 3 * H * D)
-        bias = np.concatenate([part[1] for part in parts])
-        joined = product(x, kernel, bias, f"layer_{i}/self_attention/query_key_value")  # (B, 3 * H * D)
-        query, key, value = (self._heads(part) for part in tf.split(joined, 3, axis=1))
-        position = given["position"]
-        keys = self._append(given[f"self_keys_{i}"], key, position)
-        values = self._append(given[f"self_values_{i}"], value, position)
-        scores = tf.matmul(query, keys, transpose_b=True)  # (B, H, 1, P)
-        if not self._dialect.growing_cache:
-            future = tf.range(tf.shape(keys)[2]) > position  # (P,)
-            scores += tf.cast(future, tf.float32) * MASKED
-        attended = tf.matmul(tf.nn.softmax(scores), values)  # (B, H, 1, D)
-        return self._output(attended, name, f"layer_{i}/self_attention/output"), keys, values
-
-    def _query(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        kernel, bias = _projection(self._weights, f"{name}.query")
-        scale = np.float32(1 / np.sqrt(self._shape.key_dim))
-        return kernel * scale, bias * scale
-
-    def _heads(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(x, [-1, self._shape.heads, 1, self._shape.key_dim])  # (B, H, 1, D)
-
-    def _output(self, attended: tf.Tensor, name: str, layer: str) -> tf.Tensor:
-        kernel, bias = (self._weights[f"{name}.attention_output.{part}"] for part in ("kernel", "bias"))
-        flat = tf.reshape(attended, [-1, self._shape.heads * self._shape.key_dim])
-        return product(flat, kernel.reshape(-1, kernel.shape[-1]), bias, layer)  # (B, U)
-
-    def _append(self, cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-        if self._dialect.growing_cache:
-            return tf.concat([cache, new], axis=2)
-        zero = tf.constant(0)
-        return xla.dynamic_update_slice(cache, new, tf.stack([zero, zero, position, zero]))
+            x += tf.cast(tf.gather(rest.astype(np.int8), tokens), tf.float32) * np.float32(1 / (2 * INT8))
+        return x * tf.gather(scales.astype(np.float32), tokens)
 
     def _feed_forward(self, x: tf.Tensor, i: int) -> tf.Tensor:
         for place in ("first", "second"):
@@ -279,12 +240,6 @@ class DecoderGraph(tf.Module):
         if f"{name}.gamma" not in self._weights:
             return normed
         return normed * self._weights[f"{name}.gamma"] + self._weights[f"{name}.beta"]
-
-
-def _projection(weights: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A projection into heads as one matrix (in, H * D) and its bias (H * D,)."""
-    kernel, bias = weights[f"{name}.kernel"], weights[f"{name}.bias"]
-    return kernel.reshape(kernel.shape[0], -1), bias.reshape(-1)
 
 
 def _epsilons(captioner: Any) -> dict[str, float]:

@@ -67,7 +67,7 @@ def fuse(graphs: Mapping[str, Graph], models: Mapping[str, bytes], vocabulary: V
                 true=np.array(True),
                 start=np.array(vocabulary.start),
                 end=np.array(vocabulary.end),
-                empty_cache=np.array([caches[0].shape[1], 0, caches[0].shape[3]]),  # H, P, D
+                empty_cache=np.array([caches[0].shape[1], 0, caches[0].shape[3]]),
                 axis_0=np.array(0),
                 axis_2=np.array([2]),
                 one=np.array([1]),
@@ -117,9 +117,9 @@ def _body(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> onnx.GraphProto:
     """One step: the decoder, and the greedy choice of a word from its logits.
 
     Carried from step to step: the tokens (B,) that were said, which rows (B, 1) go on, as numbers, and the caches
-    (B, H, P, D). Gathered: the tokens (B, 1), their log-probabilities (B, 1) and the attention (L, B, H, N). Positions
-    and tokens are int64 here, which the decoder takes as well, and rows that have ended say something: each further
-    operator costs a word more than it computes.
+    (B, H or 1, P, X). Gathered: the tokens (B, 1), their log-probabilities (B, 1) and the attention (L, B, H, N).
+    Positions and tokens are int64 here, which the decoder takes as well, and rows that have ended say something: each
+    further operator costs a word more than it computes.
     """
     inputs = {each.name: each for each in decoder.input}
     outputs = {each.name: each for each in decoder.output}
@@ -173,7 +173,7 @@ def _loop(body: onnx.GraphProto, caches: int) -> list[onnx.NodeProto]:
         node("Concat", ["batch", "one"], ["rows"], axis=0),
         node("Expand", ["one", "rows"], ["all_going"]),  # (B, 1), of ones
         node("Concat", ["batch", "empty_cache"], ["no_past_shape"], axis=0),
-        node("ConstantOfShape", ["no_past_shape"], ["no_past"]),  # (B, H, 0, D)
+        node("ConstantOfShape", ["no_past_shape"], ["no_past"]),  # (B, H or 1, 0, X)
         node(
             "Loop",
             ["max_length", "true", *begin],

@@ -17,7 +17,7 @@ from .compensation import LEVELS
 from .layers import KNOWN, Layer, Observation, Observer, Precisions, Rounding, layer_name, least_scales
 
 CONTRIB = "com.microsoft"  # the domain of onnxruntime's own operators
-BLOCK = 128  # of MatMulNBits; error and speed hardly depend on it, small blocks are larger files
+BLOCKS = (256, 128)  # of MatMulNBits: the larger the faster, where no input is left over; error hardly depends on it
 OFFSET = 128  # of MatMulNBits' levels, which are above zero
 ACTIVATIONS = ("Relu", "Clip")  # engines compute them along with the convolution before them
 
@@ -157,7 +157,7 @@ class _Rewriting:
         return copy.name
 
     def _unpack(self, product: onnx.NodeProto, tokens: str, rows: str) -> None:
-        """Rows of what MatMulNBits multiplies by: levels (V, blocks, BLOCK), the scales of blocks (V, blocks)."""
+        """Rows of what MatMulNBits multiplies by: levels (V, blocks, inputs), the scales of blocks (V, blocks)."""
         _, levels, scales = product.input
         inner = next(attribute.i for attribute in product.attribute if attribute.name == "K")
         axes, shape, start, end, offset = self._constants(
@@ -192,14 +192,15 @@ class _Rewriting:
         name = node.input[1]
         weight = self._weights[name]
         inner, outer = weight.shape
-        blocks = -(-inner // BLOCK)
-        padded = np.zeros((outer, blocks * BLOCK), np.float32)
+        block = next((size for size in BLOCKS if inner % size == 0), BLOCKS[-1])
+        blocks = -(-inner // block)
+        padded = np.zeros((outer, blocks * block), np.float32)
         padded[:, :inner] = weight.T
-        largest = np.abs(padded).reshape(outer, blocks, BLOCK).max(axis=2)
+        largest = np.abs(padded).reshape(outer, blocks, block).max(axis=2)
         scales = (np.maximum(largest, 1e-12) / LEVELS).astype(np.float32)  # (N, blocks)
-        rows, steps = np.ascontiguousarray(weight.T), np.repeat(scales, BLOCK, axis=1)[:, :inner]
+        rows, steps = np.ascontiguousarray(weight.T), np.repeat(scales, block, axis=1)[:, :inner]
         padded[:, :inner] = self._correlations.levels(layer.node, rows, steps)
-        unsigned = (padded + OFFSET).astype(np.uint8).reshape(outer, blocks, BLOCK)
+        unsigned = (padded + OFFSET).astype(np.uint8).reshape(outer, blocks, block)
         constants = self._constants(name, uint8=unsigned, scales=scales)
         node.CopyFrom(
             onnx.helper.make_node(
@@ -211,7 +212,7 @@ class _Rewriting:
                 K=inner,
                 N=outer,
                 bits=8,
-                block_size=BLOCK,
+                block_size=block,
                 accuracy_level=4,  # multiply in int8
             )
         )

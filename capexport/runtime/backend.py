@@ -1,6 +1,6 @@
 """What the decoding loop asks of an engine: encode photos, then one step after another.
 
-B batch, L layers, H heads, D key dim, N image positions, V vocabulary, P past length.
+B batch, L layers, H heads, D key dim, N image positions, U units, V vocabulary, P past length.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Backend(Protocol):
         """What each step needs of images (B, height, width, 3): cross_features, or cross keys and values."""
 
     def empty_cache(self, batch: int) -> Tensors:
-        """The self keys and values before the first step, each (B, H, P, D)."""
+        """What steps keep of words, before the first: states (B, 1, P, U), or keys and values (B, H, P, D)."""
 
     def step(self, tokens: NDArray[np.int32], position: int, features: Tensors, cache: Tensors) -> Step:
         """Feed one token a row (B,) at the given position, counted from 0."""
@@ -73,7 +73,7 @@ class Backend(Protocol):
 class GraphBackend:
     """A Backend over two runners, which do nothing but execute a graph.
 
-    The decoder's cache (B, H, P, D) grows by each word's keys and values, or has places for them, PLACES at first.
+    The decoder's caches (B, H or 1, P, X) grow by each word, or have places for words, PLACES at first.
 
     encode and step raise BundleError for tensors that have other types or shapes than the decoder's description says:
     what an engine says of a graph before it runs leaves dimensions open.
@@ -121,7 +121,7 @@ class GraphBackend:
         grown = {name: outputs[following] for name, following in self._next_names.items()}
         lengths = {"B": rows, "P": past, "P_next": past + 1}
         if {tensor.shape for tensor in grown.values()} != {_filled(shape, lengths) for shape in self._next_shapes}:
-            raise BundleError("The decoder's graph gives keys and values of other shapes than its manifest says.")
+            raise BundleError("The decoder's graph gives caches of other shapes than its manifest says.")
         return Step(logits, attention, grown)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 import threading
@@ -22,7 +21,7 @@ from .crowd import Crowd
 from .decoding import Decoding, decode
 from .engines import open_bundle
 from .greedy import GreedyGraph
-from .options import DecodingOptions
+from .options import DEFAULT, DecodingOptions, with_fields
 from .workers import Workers
 
 OnError = Literal["raise", "skip"]
@@ -147,7 +146,7 @@ class Captioner:
         **fields: Any,
     ) -> Iterator[Caption | ImageError]:
         """As caption, for any number of photos, one batch read and captioned after the other as they are asked for."""
-        chosen = dataclasses.replace(options or DecodingOptions(), **fields)
+        chosen = with_fields(options, fields)
         if batch < 1 or on_error not in ("raise", "skip"):
             raise OptionError(f"batch must be 1 or more and on_error raise or skip, not {batch!r} and {on_error!r}.")
         waiting = iter(photos)
@@ -160,7 +159,7 @@ class Captioner:
         Options and errors as of caption; a search and several captions know their words only at the end, and are
         refused.
         """
-        chosen = dataclasses.replace(options or DecodingOptions(), **fields)
+        chosen = with_fields(options, fields)
         if chosen.searched or chosen.captions > 1:
             raise OptionError("Words can be streamed of one caption without beams and forced words.")
         vocabulary = self.bundle.vocabulary
@@ -176,7 +175,7 @@ class Captioner:
 
     def caption_pixels(self, pixels: NDArray[np.uint8], options: DecodingOptions) -> list[Caption]:
         """Caption photos that are preprocessed already: uint8 (B, height, width, 3)."""
-        if self.greedy is not None and len(pixels) == 1 and options == DecodingOptions():
+        if self.greedy is not None and len(pixels) == 1 and options == DEFAULT:
             return self.greedy.caption(pixels)
         size = -(-len(pixels) // self.threads)
         if self._crowd is None or size == len(pixels) <= self._crowd.part:

@@ -25,6 +25,9 @@ class GreedyGraph:
         self._run = run
         [image] = bundle.manifest.graphs[CAPTIONER].inputs
         self._batch = image.shape[0] if isinstance(image.shape[0], int) else None  # where its graph takes no other
+        shape = bundle.manifest.shape
+        self._end, self._feature_map = bundle.vocabulary.end, shape.feature_map
+        self._looked = (shape.heads, math.prod(shape.feature_map))
 
     def caption(self, pixels: NDArray[np.uint8]) -> list[Caption]:
         """The captions of photos (B, height, width, 3).
@@ -41,29 +44,22 @@ class GreedyGraph:
         Raises BundleError if they have other shapes.
         """
         outputs = self._run({"image": pixels})
-        shape, said = self._bundle.manifest.shape, outputs["tokens"].shape  # (B, T)
-        positions = math.prod(shape.feature_map)
-        looked = (said[-1], shape.layers, len(pixels), shape.heads, positions)
+        said = outputs["tokens"].shape  # (B, T)
+        looked = (said[-1], self._bundle.manifest.shape.layers, len(pixels), *self._looked)
         if len(said) != 2 or outputs["log_probabilities"].shape != said or outputs["attention"].shape != looked:
             raise BundleError("The captioner graph's tensors have other shapes than captions have.")
         return outputs
 
     def _caption(self, outputs: Tensors, row: int) -> Caption:
         """A row up to its [END], behind which there are zeros."""
-        shape, vocabulary = self._bundle.manifest.shape, self._bundle.vocabulary
-        ends = np.flatnonzero(outputs["tokens"][row] == vocabulary.end)
-        if not len(ends):
+        tokens, log_probabilities = (outputs[name][row].tolist() for name in ("tokens", "log_probabilities"))  # (T,)
+        if self._end not in tokens:
             raise BundleError("The captioner graph never says [END]: it is damaged or unfit.")
-        said = slice(int(ends[0]) + 1)
-        log_probabilities = outputs["log_probabilities"][row, said]  # (T,)
-        maps = outputs["attention"][said, :, row]  # (T, L, H, N)
-        if not np.isfinite(log_probabilities).all():
+        count = tokens.index(self._end) + 1
+        maps = outputs["attention"][:count, :, row]  # (T, L, H, N)
+        maps = maps.reshape(*maps.shape[:3], *self._feature_map)
+        caption = Caption.of(self._bundle.vocabulary, tokens[:count], log_probabilities[:count], maps)
+        if not all(map(math.isfinite, caption.log_probabilities)):
             raise BundleError("The captioner graph's log-probabilities are not numbers: it is damaged or unfit.")
-        caption = Caption.of(
-            vocabulary,
-            outputs["tokens"][row, said].tolist(),
-            log_probabilities.tolist(),
-            maps.reshape(*maps.shape[:3], *shape.feature_map),
-        )
         check_attention(caption)
         return caption

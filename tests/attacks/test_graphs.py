@@ -220,10 +220,27 @@ ARITHMETIC = ["ADD", "MUL", "SUB"]
 WITH_OPTIONS = ["SPLIT", "BATCH_MATMUL", "FULLY_CONNECTED", "SOFTMAX", "MEAN", "PACK", "GATHER"]
 
 
+@pytest.fixture(scope="module")
+def with_operator(tiny_bundles):
+    """A graph that has an operator of this name, and the operator's code."""
+    import tensorflow as tf
+
+    from capexport.quiet import silenced_stderr
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 6])])
+    def parts(x):  # as of a decoder that projects keys and values
+        return tf.split(x, 3, axis=1)
+
+    with silenced_stderr():
+        split = tf.lite.TFLiteConverter.from_concrete_functions([parts.get_concrete_function()]).convert()
+    decoder = tiny_bundles["tflite", "fp32"].graph("decoder")
+    return lambda name: (bytes(split) if name == "SPLIT" else decoder, getattr(schema.BuiltinOperator, name))
+
+
 @pytest.mark.parametrize("name", [*ARITHMETIC, *WITH_OPTIONS, "RESHAPE", "SQUARED_DIFFERENCE", "RSQRT"])
-def test_tflite_operators_that_lack_an_input(name, tiny_bundles):
+def test_tflite_operators_that_lack_an_input(name, with_operator):
     """LiteRT's kernels follow the null pointer that it is to them."""
-    code, data = getattr(schema.BuiltinOperator, name), tiny_bundles["tflite", "fp32"].graph("decoder")
+    data, code = with_operator(name)
     inputs = len(operator(schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0)), code).inputs)
     for place in range(min(2, inputs)):
         refused("tflite", edit_tflite(data, without_input(code, place)), "lacks an input that it needs")
@@ -232,16 +249,16 @@ def test_tflite_operators_that_lack_an_input(name, tiny_bundles):
 
 
 @pytest.mark.parametrize("name", WITH_OPTIONS)
-def test_tflite_operators_that_lack_options(name, tiny_bundles):
-    code, data = getattr(schema.BuiltinOperator, name), tiny_bundles["tflite", "fp32"].graph("decoder")
+def test_tflite_operators_that_lack_options(name, with_operator):
+    data, code = with_operator(name)
     refused("tflite", edit_tflite(data, with_other_options(code)), "lacks its options")
     others = with_other_options(code, schema.BuiltinOptions.LSTMOptions, schema.LSTMOptionsT())
     refused("tflite", edit_tflite(data, others), "or has another's")
 
 
 @pytest.mark.parametrize("name", ARITHMETIC)
-def test_tflite_arithmetic_needs_no_options_but_takes_no_others(name, tiny_bundles):
-    code, data = getattr(schema.BuiltinOperator, name), tiny_bundles["tflite", "fp32"].graph("decoder")
+def test_tflite_arithmetic_needs_no_options_but_takes_no_others(name, with_operator):
+    data, code = with_operator(name)
     check_graph("tflite", edit_tflite(data, with_other_options(code)), "the graph")
     others = with_other_options(code, schema.BuiltinOptions.SplitOptions, schema.SplitOptionsT())
     refused("tflite", edit_tflite(data, others), "or has another's")
@@ -371,10 +388,10 @@ LYING = {
     "features without dimensions": ("encoder", with_output(MEMORY, "ReduceSum", keepdims=0), "other shapes"),
     "features of fewer photos": ("encoder", with_output(MEMORY, "Tile", whole("n", 0, 1, 1, 1)), "other shapes"),
     "features of another type": ("encoder", cast(MEMORY, TensorProto.INT8), "another type"),
-    "keys without dimensions": ("decoder", with_output("next_keys_0", "ReduceSum", keepdims=0), "other shapes"),
-    "keys of no photo": ("decoder", with_output("next_keys_0", "Tile", whole("n", 0, 1, 1, 1)), "other shapes"),
-    "keys of more words": ("decoder", with_output("next_keys_0", "Tile", whole("n", 1, 1, 3, 1)), "other shapes"),
-    "keys that are truth values": ("decoder", cast("next_keys_0", TensorProto.BOOL), "another type"),
+    "states without dimensions": ("decoder", with_output("next_states_0", "ReduceSum", keepdims=0), "other shapes"),
+    "states of no photo": ("decoder", with_output("next_states_0", "Tile", whole("n", 0, 1, 1, 1)), "other shapes"),
+    "states of more words": ("decoder", with_output("next_states_0", "Tile", whole("n", 1, 1, 3, 1)), "other shapes"),
+    "states that are truth values": ("decoder", cast("next_states_0", TensorProto.BOOL), "another type"),
     "logits that are truth values": ("decoder", cast("logits", TensorProto.BOOL), "another type"),
     "logits of 8 bits": ("decoder", cast("logits", TensorProto.INT8), "another type"),
     "logits without dimensions": ("decoder", with_output("logits", "ReduceSum", keepdims=0), "other shapes"),

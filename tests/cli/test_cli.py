@@ -245,7 +245,7 @@ def test_the_gate_refuses_with_the_figures_and_explain_tells_of_every_layer(caps
     figure.unlink()
     code, said, err = run(capsys, *arguments, "fp16", "--no-gate", "--json")
     assert (code, json.loads(said)["recipe"], figure.exists()) == (0, "fp16", True)
-    assert "layer_0/self_attention/query_key_value" in err
+    assert "layer_0/self_attention/query" in err
     checks = {check["name"]: check["holds"] for check in json.loads((out / "manifest.json").read_text())["gate"]}
     assert not checks["largest error of a logit"]
 

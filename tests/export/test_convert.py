@@ -41,9 +41,9 @@ def test_another_process_gives_the_same_bytes(tiny_source, tiny_bundles, photos,
 def test_the_contract_holds_in_the_graph_itself(variant, tiny_bundles):
     bundle = tiny_bundles[variant]
     decoder = bundle.manifest.graphs["decoder"]
-    names = [f"{kind}_{part}_{i}" for kind in ("cross", "self") for i in range(2) for part in ("keys", "values")]
-    assert {tensor.name for tensor in decoder.inputs} == {"tokens", "position", *names}
-    grown = {name.replace("self_", "next_") for name in names if name.startswith("self_")}
+    cross = [f"cross_{part}_{i}" for i in range(2) for part in ("keys", "values")]
+    kept, grown = ([f"{kind}_states_{i}" for i in range(2)] for kind in ("self", "next"))
+    assert {tensor.name for tensor in decoder.inputs} == {"tokens", "position", *cross, *kept}
     assert {tensor.name for tensor in decoder.outputs} == {"logits", "attention", *grown}
     assert actual_tensors(bundle, "decoder") == stated_tensors(decoder)
     assert actual_tensors(bundle, "encoder") == stated_tensors(bundle.manifest.graphs["encoder"])
@@ -89,7 +89,7 @@ def test_tflite_has_places_for_all_words_in_a_program_that_asks_for_no_others(re
         runner = interpreter.get_signature_runner()
         details = runner.get_input_details() | runner.get_output_details()
         shapes = {tuple(d["shape"]) for name, d in details.items() if name.startswith(("self_", "next_"))}
-        assert shapes == {(1, 2, bundle.manifest.shape.max_length, 16)}
+        assert shapes == {(1, 1, bundle.manifest.shape.max_length, 16)}
 
 
 @pytest.mark.parametrize("recipe", [recipe for to, recipe in VARIANTS if to == "onnx"])

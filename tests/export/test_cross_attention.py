@@ -11,6 +11,7 @@ from capexport.parity.comparison import compare
 from capexport.parity.vectors import unpack
 from capexport.shipped import shipped_bundle
 from tests.conftest import CALIBRATION, TINY_WORDS, Bundles
+from tests.export.attention import kerass, made
 
 KEY_DIM = 64  # long enough beside the tiny captioner's four positions of 576 channels
 FOLDED = [("onnx", "fp32"), ("ort", "fp32"), ("tflite", "fp32")]  # the captioner that ships is, too, in every recipe
@@ -39,50 +40,27 @@ def bundles(lively_encoder, photos, shared):
     return Bundles(captioner, photos[:CALIBRATION], shared / "folded")
 
 
-def made(shape, channels, seed):
-    """Weights of decoder layers' cross-attention at random, under their names."""
-    rng, heads = np.random.default_rng(seed), (shape.heads, shape.key_dim)
-    sizes = {"query": (shape.units, *heads), "key": (channels, *heads), "value": (channels, *heads)}
-    weights = {}
-    for i in range(shape.layers):
-        name = f"decoder_layers.{i}.cross_attention.mha"
-        for kind, size in sizes.items():
-            weights[f"{name}.{kind}.kernel"] = rng.normal(0, size[0] ** -0.5, size)
-            weights[f"{name}.{kind}.bias"] = rng.normal(0, 1, heads)
-        weights[f"{name}.attention_output.kernel"] = rng.normal(0, 1, (*heads, shape.units))
-        weights[f"{name}.attention_output.bias"] = rng.normal(0, 1, shape.units)
-    return {name: values.astype(np.float32) for name, values in weights.items()}
-
-
 @pytest.mark.parametrize("folded", [True, False])
+@pytest.mark.parametrize("lone_rows", [True, False])
 @pytest.mark.parametrize(("heads", "key_dim", "feature_map"), [(2, 16, (2, 3)), (3, 5, (1, 4)), (1, 40, (3, 3))])
-def test_both_forms_are_kerass_attention(folded, heads, key_dim, feature_map):
+def test_both_forms_are_kerass_attention(folded, lone_rows, heads, key_dim, feature_map):
     import tensorflow as tf
-    import tf_keras
 
     from capexport.export.cross_attention import CrossAttention
 
     shape = Shape(2, heads, key_dim, units=12, vocabulary=9, max_length=5, feature_map=feature_map)
-    weights, rng = made(shape, 20, seed=heads), np.random.default_rng(0)
+    weights, rng = made(shape, 20, heads, "cross_attention"), np.random.default_rng(0)
     features = rng.normal(0, 1, (3, math.prod(feature_map), 20)).astype(np.float32)
     x = rng.normal(0, 1, (3, 12)).astype(np.float32)
-    ours = CrossAttention(weights, shape, folded)
+    ours = CrossAttention(weights, shape, lone_rows, folded)
     memory = ours.remember(tf.constant(features))
     assert {name: tuple(values.shape[1:]) for name, values in memory.items()} == ours.memory
     for i in range(2):
-        theirs = tf_keras.layers.MultiHeadAttention(heads, key_dim, output_shape=12)
-        theirs(x[:, np.newaxis], features)
-        theirs.set_weights(
-            [
-                weights[f"decoder_layers.{i}.cross_attention.mha.{kind}.{part}"]
-                for kind in ("query", "key", "value", "attention_output")
-                for part in ("kernel", "bias")
-            ]
-        )
+        theirs = kerass(weights, shape, f"decoder_layers.{i}.cross_attention.mha", x[:, np.newaxis], features)
         expected, scores = theirs(x[:, np.newaxis], features, return_attention_scores=True)
         attended, attention = ours.attend(tf.constant(x), memory, i)
         np.testing.assert_allclose(attended, expected[:, 0], rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(attention, scores[:, :, 0], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(attention, scores, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("key_dim", [1, 8, 32, 40, 64, 256, 1000])
@@ -91,10 +69,10 @@ def test_the_form_with_less_work_is_chosen(key_dim, feature_map):
     from capexport.export.cross_attention import WORDS, CrossAttention
 
     shape = Shape(2, 2, key_dim, units=64, vocabulary=9, max_length=5, feature_map=feature_map)
-    weights, positions = made(shape, 96, seed=0), math.prod(feature_map)
+    weights, positions = made(shape, 96, 0, "cross_attention"), math.prod(feature_map)
 
     def work(folded):
-        form = CrossAttention(weights, shape, folded)
+        form = CrossAttention(weights, shape, folded=folded)
         attending = 2 * 2 * 2 * positions * (96 if folded else key_dim)  # layers, heads, keys and values
         return form.photo_multiplications + WORDS * (form.token_multiplications + attending)
 

@@ -27,7 +27,7 @@ class LiteRtCaptioner(bundle: File) {
             buffer(encoder.getOutputTensorFromSignature(name, signature).numBytes())
         }
         encoder.runSignature(mapOf<String, Any>("image" to pixels), cross.toMutableMap<String, Any>(), signature)
-        // Loop: a token in, the likeliest next one out, and the keys and values of what was said, in buffers of fixed size.
+        // Loop: a token in, the likeliest next one out, and what the decoder keeps of the words before.
         val outputs = decoder.getSignatureOutputs(signature).toList().associateWith { name ->
             buffer(decoder.getOutputTensorFromSignature(name, signature).numBytes())
         }.toMutableMap()

@@ -34,7 +34,7 @@ class OnnxCaptioner(bundle: File) {
         }
     }
 
-    // Loop: a token in, the likeliest next one out, and the keys and values of what was said.
+    // Loop: a token in, the likeliest next one out, and what the decoder keeps of the words before.
     private fun loop(cross: OrtSession.Result, say: (String) -> Unit) {
         var token = words.indexOf("[START]")
         val end = words.indexOf("[END]")
@@ -63,7 +63,7 @@ class OnnxCaptioner(bundle: File) {
         }
     }
 
-    /** Keys or values of no word yet: (1, heads, 0, key_dim). */
+    /** What is kept of no word yet: (1, 1, 0, units), or keys or values (1, heads, 0, key_dim). */
     private fun nothing(shape: LongArray) =
         OnnxTensor.createTensor(env, FloatBuffer.allocate(0), longArrayOf(1, shape[1], 0, shape[3]))
 }

@@ -77,7 +77,7 @@ int main(int count, char** arguments) try {
   encoding.BindInput("image", tensor(pixels, {1, size, size, 3}));
   const auto cross = run(encoder, encoding, memory);
   for (const auto& [name, value] : cross) step.BindInput(name.c_str(), value);
-  // Loop: a token in, the likeliest next one out, and the keys and values of what was said.
+  // Loop: a token in, the likeliest next one out, and what the decoder keeps of the words before.
   std::map<std::string, Ort::Value> last;
   std::vector<float> nothing;
   std::vector<int32_t> token{id("[START]")}, position{0};
@@ -88,7 +88,7 @@ int main(int count, char** arguments) try {
     step.BindInput("position", tensor(position, {}));
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (inputs[i].rfind("self_", 0) != 0) continue;
-      auto shape = decoder.GetInputTypeInfo(i).GetTensorTypeAndShapeInfo().GetShape();  // (1, heads, 0, key_dim)
+      auto shape = decoder.GetInputTypeInfo(i).GetTensorTypeAndShapeInfo().GetShape();  // (1, 1, 0, units), or as keys are
       shape[0] = 1, shape[2] = 0;
       if (last.empty()) step.BindInput(inputs[i].c_str(), tensor(nothing, shape));
       else step.BindInput(inputs[i].c_str(), last.at("next_" + inputs[i].substr(5)));

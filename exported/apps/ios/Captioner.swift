@@ -9,7 +9,7 @@ import OnnxRuntimeBindings
 final class Captioner {
     private let encoder, decoder: ORTSession
     private let words: [String]
-    private let size = 224, maxLength = 50, heads = 2, keyDim = 256  // preprocessing and shape in manifest.json
+    private let size = 224, maxLength = 50, units = 256  // preprocessing and shape in manifest.json
 
     // Load. In an app, once.
     init(bundle: URL) throws {
@@ -27,11 +27,11 @@ final class Captioner {
         let image = try ORTValue(tensorData: pixels, elementType: .uInt8, shape: [1, size as NSNumber, size as NSNumber, 3])
         // Encode, once a photo.
         let cross = try encoder.run(withInputs: ["image": image], outputNames: Set(encoder.outputNames()), runOptions: nil)
-        // Loop: a token in, the likeliest next one out, and the keys and values of what was said.
+        // Loop: a token in, the likeliest next one out, and what the decoder keeps of the words before.
         let outputNames = Set(try decoder.outputNames())
         var cache: [String: ORTValue] = [:]
         for name in try decoder.inputNames() where name.hasPrefix("self_") {
-            cache[name] = try tensor([Float](), .float, [1, heads, 0, keyDim])
+            cache[name] = try tensor([Float](), .float, [1, 1, 0, units])
         }
         var token = Int32(words.firstIndex(of: "[START]")!)
         for position in 0..<Int32(maxLength - 1) {  // the last token is [END]

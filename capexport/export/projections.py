@@ -1,0 +1,118 @@
+"""Attention's projections as weights, and keys' and values' folded into queries' and outputs'.
+
+Keys and values are projections of vectors f, be they a photo's features or what earlier words brought to a layer:
+
+    query . (W_key f + b_key)                    = (W_key^T query) . f + what is the same for all f
+    W_output sum_n share_n (W_value f_n + b_value) = W_output W_value (sum_n share_n f_n) + W_output b_value
+
+Softmax takes no notice of what is the same for all f. So the weights of queries and outputs can have these projections
+in them, and the vectors themselves are the keys and values of all heads (as the latent vectors are in DeepSeek-AI,
+2024, "DeepSeek-V2").
+
+B batch, H heads, D key dim, C channels of the vectors, U units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from .products import product
+
+WORDS = 10  # of a caption, as people write them
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Of vectors to heads, kernel (in, H, out) and bias (H, out), or back, kernel (H, in, out) and bias (out,)."""
+
+    kernel: Floats
+    bias: Floats
+
+    @classmethod
+    def read(cls, weights: Mapping[str, Floats], name: str) -> Projection:
+        """Out of a decoder's weights."""
+        return cls(weights[f"{name}.kernel"], weights[f"{name}.bias"])
+
+
+@dataclass(frozen=True)
+class Attention:
+    """A layer's projections; those of queries have the scores' 1/sqrt(D) in them."""
+
+    query: Projection  # (U, H, D), (H, D)
+    key: Projection  # (C, H, D), (H, D)
+    value: Projection  # (C, H, D), (H, D)
+    output: Projection  # (H, D, U), (U,)
+
+    @classmethod
+    def read(cls, weights: Mapping[str, Floats], name: str) -> Attention:
+        """Out of a decoder's weights."""
+        query, key, value = (Projection.read(weights, f"{name}.{kind}") for kind in ("query", "key", "value"))
+        scale = np.float32(1 / np.sqrt(query.kernel.shape[-1]))
+        scaled = Projection(query.kernel * scale, query.bias * scale)
+        return cls(scaled, key, value, Projection.read(weights, f"{name}.attention_output"))
+
+    @property
+    def folded(self) -> tuple[Projection, Projection]:
+        """The query (U, H, C), (H, C) and the output (H, C, U), (U,) with the others in them."""
+        return _with_key(self.query, self.key), _with_value(self.output, self.value)
+
+
+def flat(projection: Projection) -> tuple[Floats, Floats]:
+    """A projection to heads as one matrix (in, H * out) and its bias (H * out,)."""
+    return projection.kernel.reshape(len(projection.kernel), -1), projection.bias.reshape(-1)
+
+
+def by_heads(projected: tf.Tensor, projection: Projection) -> tf.Tensor:
+    """What a projection to heads gives (B, H * out), apart (B, H, 1, out)."""
+    heads, out = projection.bias.shape
+    return tf.reshape(projected, [-1, heads, 1, out])
+
+
+def asked(x: tf.Tensor, query: Projection, layer: str) -> tf.Tensor:
+    """The queries (B, H, 1, X) of x (B, U)."""
+    return by_heads(product(x, *flat(query), f"{layer}/query"), query)
+
+
+def scored(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+    """The scores (B, H, 1, N) of queries (B, H, 1, X) and keys (B, H or 1, N, X) or, see `lone`, (1, B, 1, N, X)."""
+    scores = tf.matmul(query, keys, transpose_b=True)
+    return scores if len(keys.shape) == 4 else tf.squeeze(scores, axis=0)
+
+
+def lone(keys: tf.Tensor) -> tf.Tensor:
+    """Keys of all heads (B, 1, N, X) as (1, B, 1, N, X), so that a head's query is a row by itself in any batch.
+
+    For one photo onnxruntime would join the queries of its heads to a matrix, and rearrange the keys for that, which
+    takes longer; and as it then adds in another order, a photo's words might depend on its batch.
+    """
+    return tf.expand_dims(keys, 0)
+
+
+def answered(shares: tf.Tensor, values: tf.Tensor, output: Projection, layer: str) -> tf.Tensor:
+    """What shares (B, H, 1, N) of values, in the form of keys, come to, projected to (B, U)."""
+    kernel, bias = output.kernel.reshape(-1, len(output.bias)), output.bias
+    attended = tf.reshape(tf.matmul(shares, values), [-1, len(kernel)])  # (B, H * X)
+    return product(attended, kernel, bias, f"{layer}/output")
+
+
+def size(projections: Sequence[Projection]) -> int:
+    """The multiplications for one vector."""
+    return sum(projection.kernel.size for projection in projections)
+
+
+def _with_key(query: Projection, key: Projection) -> Projection:
+    parts = (np.einsum("...hd,chd->...hc", part, key.kernel, dtype=np.float64) for part in (query.kernel, query.bias))
+    return Projection(*(part.astype(np.float32) for part in parts))
+
+
+def _with_value(output: Projection, value: Projection) -> Projection:
+    kernel = np.einsum("chd,hdu->hcu", value.kernel, output.kernel, dtype=np.float64)
+    bias = output.bias + np.einsum("hd,hdu->u", value.bias, output.kernel, dtype=np.float64)
+    return Projection(kernel.astype(np.float32), bias.astype(np.float32))
