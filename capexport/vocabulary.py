@@ -93,10 +93,10 @@ class Vocabulary:
 
     def decode(self, tokens: Iterable[int]) -> list[str]:
         """The words of the tokens, special tokens included. Raises VocabularyError for an id out of range."""
-        ids = list(map(int, tokens))
-        odd = next((token for token in (min(ids, default=0), max(ids, default=0)) if not 0 <= token < len(self)), None)
-        if odd is not None:
-            raise VocabularyError(f"There is no word {odd}: the vocabulary has {len(self)} words.")
+        ids = [int(token) for token in tokens]
+        for token in ids:
+            if not 0 <= token < len(self.words):
+                raise VocabularyError(f"There is no word {token}: the vocabulary has {len(self.words)} words.")
         return [self.words[token] for token in ids]
 
     @property

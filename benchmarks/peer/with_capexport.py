@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 import capexport
-from capexport.bench.latency import GREEDY, Stopwatch
+from capexport.bench.latency import Stopwatch
 from capexport.runtime.backend import Backend
 from capexport.runtime.captioner import Captioner
 from capexport.runtime.greedy import GreedyGraph
+from capexport.runtime.options import DEFAULT
 
 from .base import Peer, Pixels, Task
 
@@ -32,6 +33,6 @@ class Capexport(Peer):
         self._end = bundle.vocabulary.end
 
     def caption(self, pixels: Pixels) -> list[int]:
-        [caption] = self._captioner.caption_pixels(pixels[np.newaxis], GREEDY)
+        [caption] = self._captioner.caption_pixels(pixels[np.newaxis], DEFAULT)
         self.encode_seconds = self._watch.encodes[-1] if self._watch.encodes else None
         return [token for token in caption.tokens if token != self._end]

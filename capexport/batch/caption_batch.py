@@ -16,7 +16,7 @@ from ..bundle import Bundle, read_bundle
 from ..errors import ImageError, OptionError
 from ..image import Held
 from ..runtime.captioner import Captioner, load
-from ..runtime.options import DecodingOptions
+from ..runtime.options import DEFAULT, DecodingOptions
 from .ahead import batched, fetch_ahead, rows_ahead
 from .run import BATCH, check_numbers
 from .storage import Remote, Source, is_uri
@@ -53,7 +53,7 @@ class CaptionBatch:
     ) -> None:
         check_numbers(batch, min_confidence)
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(Path(bundle))
-        self.options = options or DecodingOptions()
+        self.options = options or DEFAULT
         self.batch, self.threads, self.min_confidence, self.run = batch, threads, min_confidence, run
         self._loaded: Captioner | None = None
 

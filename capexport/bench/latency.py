@@ -13,11 +13,10 @@ from ..image import Photo
 from ..progress import track
 from ..runtime.backend import Backend, Step, Tensors
 from ..runtime.captioner import Captioner
-from ..runtime.options import DecodingOptions
+from ..runtime.options import DEFAULT
 
 ROUNDS, TURN = 20, 5  # turns of each captioner, and the photos that it captions in a turn
 REST = 0.1  # seconds: onnxruntime's threads spin for 65 ms after their last run, and take the next engine's time
-GREEDY = DecodingOptions()
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,10 @@ def latencies(captioners: Sequence[Captioner], photos: Sequence[Photo], rounds: 
         for captioner, watch in zip(captioners, watches, strict=True):
             pixels = [captioner.preprocess(photo)[np.newaxis] for photo in chosen]
             time.sleep(REST)
-            captioner.caption_pixels(pixels[0], GREEDY)
+            captioner.caption_pixels(pixels[0], DEFAULT)
             timed = Captioner(captioner.bundle, watch)
             for one in pixels:
-                timed.caption_pixels(one, GREEDY)
+                timed.caption_pixels(one, DEFAULT)
     return [Latencies(_latency(watch.encodes), _latency(watch.steps)) for watch in watches]
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..image import Photo, Pixels, load_image
 from ..runtime.captioner import Captioner, load
-from .latency import GREEDY, Stopwatch
+from ..runtime.options import DEFAULT
+from .latency import Stopwatch
 
 EAGER, FUNCTION = "keras eager", "keras tf.function"
 
@@ -58,16 +59,16 @@ class BundleSubject:
         read = time.perf_counter()
         watch = Stopwatch(self._captioner.backend)
         timed = Captioner(self._captioner.bundle, watch, self._captioner.greedy)
-        [caption] = timed.caption_pixels(pixels[np.newaxis], GREEDY)
+        [caption] = timed.caption_pixels(pixels[np.newaxis], DEFAULT)
         ended = time.perf_counter()
         encode, first, *later = (*watch.encodes, *watch.steps) or (None, None)
         return Timing(tuple(caption.tokens), read - started, encode, first, tuple(later), ended - started)
 
     def throughput(self, photos: Sequence[Photo], batch: int) -> float:
         pixels = np.stack([self._captioner.preprocess(photos[k % len(photos)]) for k in range(batch)])
-        self._captioner.caption_pixels(pixels, GREEDY)
+        self._captioner.caption_pixels(pixels, DEFAULT)
         started = time.perf_counter()
-        self._captioner.caption_pixels(pixels, GREEDY)
+        self._captioner.caption_pixels(pixels, DEFAULT)
         return batch / (time.perf_counter() - started)
 
 

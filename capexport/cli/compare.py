@@ -13,7 +13,7 @@ from ..atomic import check_absent
 from ..bench.latency import Latency
 from ..datasets import load_dataset
 from ..evaluation.compare import COLD_STARTS, Comparison, Row, compare
-from ..runtime.options import DecodingOptions
+from ..runtime.options import DEFAULT, DecodingOptions
 from .evaluate import add_evaluation_options
 from .options import read_options
 from .tables import aligned_table, markdown_table
@@ -96,7 +96,7 @@ def _milliseconds(latency: Latency) -> str:
 
 def _note(result: Comparison) -> str:
     reference = next(row.label for row in result.rows if row.bundle == result.reference)
-    greedy = dataclasses.asdict(DecodingOptions())
+    greedy = dataclasses.asdict(DEFAULT)
     chosen = [f"{name} {value}" for name, value in dataclasses.asdict(result.options).items() if value != greedy[name]]
     threads = f"threads: {result.threads or 'as many as the engine chooses'}, cores: {result.cores}"
     return (

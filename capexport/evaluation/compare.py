@@ -19,7 +19,7 @@ from ..errors import BundleError, MissingExtraError, OptionError
 from ..progress import track
 from ..runtime.caption import Caption
 from ..runtime.captioner import Captioner, load
-from ..runtime.options import DecodingOptions
+from ..runtime.options import DEFAULT, DecodingOptions
 from .evaluate import caption_all, quality_of
 
 COLD_STARTS = 5
@@ -106,7 +106,7 @@ def compare(
     OptionError where there is nothing to compare, or bundles are of several captioners; and what read_bundle, load and
     score raise, ImageError for a photo that cannot be read.
     """
-    options = options or DecodingOptions()
+    options = options or DEFAULT
     chosen, anchor = _read(bundles, against)
     if not chosen or not photos:
         raise OptionError("A comparison needs a bundle and a photo at least.")

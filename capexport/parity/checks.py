@@ -11,7 +11,7 @@ from ..image import Pixels
 from ..manifest import Check
 from ..recipes import Bounds
 from ..runtime.captioner import Captioner
-from ..runtime.options import DecodingOptions
+from ..runtime.options import DEFAULT
 from .comparison import Parity
 
 WHOLE_ERROR = 1e-3  # the same products, but not always by the same kernels
@@ -40,10 +40,7 @@ def whole_captions(captioner: Captioner, photos: Sequence[Pixels]) -> list[Check
     if captioner.greedy is None:
         return []
     steps = Captioner(captioner.bundle, captioner.backend)
-    pairs = [
-        [one.caption_pixels(pixels[np.newaxis], DecodingOptions())[0] for one in (captioner, steps)]
-        for pixels in photos
-    ]
+    pairs = [[one.caption_pixels(pixels[np.newaxis], DEFAULT)[0] for one in (captioner, steps)] for pixels in photos]
     same = [(ours, theirs) for ours, theirs in pairs if ours.tokens == theirs.tokens]
     errors = [
         np.abs(np.subtract(*sides)).max()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import BundleError
 from ..runtime.backend import Tensors
 from ..runtime.captioner import Captioner
-from ..runtime.options import DecodingOptions
+from ..runtime.options import DEFAULT
 from ..runtime.rules import FORBIDDEN
 from .vectors import ParityVector, diagonal
 
@@ -168,7 +168,7 @@ def _forced(captioner: Captioner, features: Tensors, reference: ParityVector) ->
 
 
 def _divergence(captioner: Captioner, reference: ParityVector) -> int | None:
-    [caption] = captioner.caption_pixels(reference.pixels[np.newaxis], DecodingOptions())
+    [caption] = captioner.caption_pixels(reference.pixels[np.newaxis], DEFAULT)
     pairs = zip(caption.tokens, reference.tokens, strict=False)  # both end with [END], so they part before one is over
     return next((step for step, (ours, theirs) in enumerate(pairs) if ours != theirs), None)
 
