@@ -36,8 +36,8 @@ class Model(Protocol):
     """A file of one or several graphs in an engine.
 
     The module of each engine says whether its graphs are PARALLEL, and of how many photos at most a processor's core
-    best encodes and decodes together, ENCODED and DECODED: of more, what lies between layers outgrows its caches; of
-    fewer, weights are read for too little. Its class Model is called with
+    best decodes words together, DECODED: of more, what lies between layers outgrows its caches; of fewer, weights are
+    read for too little. Its class Model is called with
 
     model    the file's bytes
     threads  of the engine; None leaves the choice to it
@@ -78,11 +78,11 @@ class GraphBackend:
     encode and step raise BundleError for tensors that have other types or shapes than the decoder's description says:
     what an engine says of a graph before it runs leaves dimensions open.
 
-    together  photos at most that are encoded together; None: all
+    apart  photos are encoded one by one, as a processor does best, whose caches what lies between layers outgrows
     """
 
-    def __init__(self, decoder: Graph, encode: Runner, decode: Runner, together: int | None = None) -> None:
-        self._encode, self._decode, self._together = encode, decode, together
+    def __init__(self, decoder: Graph, encode: Runner, decode: Runner, apart: bool = False) -> None:
+        self._encode, self._decode, self._apart = encode, decode, apart
         outputs = {tensor.name: tensor.shape for tensor in decoder.outputs}
         self._vocabulary, (self._layers, _, *self._looked) = outputs["logits"][-1], outputs["attention"]
         self._memory_shapes = {one.name: one.shape for one in decoder.inputs if one.name.startswith("cross_")}
@@ -92,7 +92,7 @@ class GraphBackend:
         self._grows = any("P_next" in shape for shape in self._next_shapes)
 
     def encode(self, images: NDArray[np.uint8]) -> Tensors:
-        size = self._together or len(images)
+        size = 1 if self._apart else len(images)
         parts = [self._encode({"image": images[k : k + size]}) for k in range(0, len(images), size)]
         features = parts[0]
         if len(parts) > 1:

@@ -68,14 +68,13 @@ def open_bundle(bundle: Bundle, threads: int | None = None, device: str = "cpu")
 
     def open_alone() -> Backend:
         own = models if engine.PARALLEL else {}
-        return GraphBackend(graphs["decoder"], open_one(own, "encoder", 1), open_one(own, "decoder", 1), together)
+        return GraphBackend(graphs["decoder"], open_one(own, "encoder", 1), open_one(own, "decoder", 1), on_cpu)
 
     on_cpu = device == "cpu"
-    together = engine.ENCODED if on_cpu else None
     one_file = graphs["encoder"].file == graphs["decoder"].file
     opened = open_late if CAPTIONER in graphs else open_one
     decode = opened(models, "decoder", threads if one_file else 1)
-    backend = GraphBackend(graphs["decoder"], opened(models, "encoder", threads), decode, together)
+    backend = GraphBackend(graphs["decoder"], opened(models, "encoder", threads), decode, on_cpu)
     greedy = GreedyGraph(bundle, open_one(models, CAPTIONER, threads)) if CAPTIONER in graphs else None
     return Engines(backend, greedy, Crowd(open_alone, engine.PARALLEL, engine.DECODED) if on_cpu else None)
 

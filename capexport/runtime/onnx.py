@@ -14,7 +14,7 @@ from ..plain import shortened
 from .backend import Declared, Runner, Tensors
 
 PARALLEL = True  # a graph may run in several threads at once
-ENCODED, DECODED = 4, 16  # photos together
+DECODED = 16  # photos together
 KEPT = ("cross_", "next_")  # outputs that only the next step reads
 DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int32)": "int32"}  # those of captioners
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

@@ -17,7 +17,7 @@ from ..quiet import silenced_stderr
 from .backend import Declared, Runner, Tensors
 
 PARALLEL = False  # an interpreter has one set of buffers: threads that run at once need one each
-ENCODED, DECODED = 4, 8  # photos together
+DECODED = 8  # photos together
 
 
 def check_device(device: str) -> None:

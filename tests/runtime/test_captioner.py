@@ -7,6 +7,8 @@ import pytest
 
 import capexport
 from capexport import BundleError, DecodingOptions, ImageError, OptionError
+from capexport.runtime.backend import GraphBackend
+from capexport.runtime.engines import open_graph
 from tests.conftest import VARIANTS
 
 
@@ -27,6 +29,26 @@ def test_a_seed_gives_the_same_words_on_both_engines(tiny_bundles, photos):
     texts = {seed: onnx.caption(photos[0], temperature=1.0, seed=seed).text for seed in range(25)}
     assert len(set(texts.values())) > 5
     assert texts == {seed: tflite.caption(photos[0], temperature=1.0, seed=seed).text for seed in range(25)}
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_photos_are_encoded_together_or_one_by_one(apart, tiny_bundle, photos):
+    """A processor encodes them one by one."""
+    captioner, graphs, seen = capexport.load(tiny_bundle), tiny_bundle.manifest.graphs, []
+    names = [tensor.name for tensor in graphs["encoder"].outputs]
+    run = open_graph("onnx", tiny_bundle.graph("encoder"), names, None, "an encoder")
+
+    def encode(inputs):
+        seen.append(len(inputs["image"]))
+        return run(inputs)
+
+    pixels = np.stack([captioner.preprocess(photo) for photo in photos])
+    features = GraphBackend(graphs["decoder"], encode, run, apart).encode(pixels)
+    assert seen == ([1] * len(photos) if apart else [len(photos)])
+    expected = captioner.backend.encode(pixels)
+    assert features.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(features[name], values, atol=1e-5)
 
 
 OPTIONS = [
