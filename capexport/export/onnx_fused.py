@@ -1,7 +1,8 @@
 """The whole greedy caption as one ONNX graph: the finished encoder, then a Loop whose body is the finished decoder.
 
-The body keeps the decoder's weights, which is a little faster under onnxruntime than to have them outside. Those that
-are stored in another precision than they are used in become float before the loop, once a caption at most.
+The body keeps the decoder's weights, which is a little faster under onnxruntime than to have them outside. What is the
+same at every step is computed before the loop: weights in float of those that are stored in another precision, and the
+photo's keys and values.
 
 B batch, T steps, L layers, H heads, D key dim, N image positions, V vocabulary, P past length.
 """
@@ -20,7 +21,8 @@ from ..manifest import Graph
 from ..vocabulary import Vocabulary
 
 BOOL, FLOAT, INT32, INT64 = (getattr(onnx.TensorProto, name) for name in ("BOOL", "FLOAT", "INT32", "INT64"))
-UNPACKING = ("Cast", "Mul")  # what makes stored weights float
+AT_ONCE = ("Cast", "Mul", "Unsqueeze")  # engines compute others with the products that read them
+HOPELESS = -1e8  # a bias of logits that no word is chosen with; the tutorial's banned words have -1e9
 
 node = onnx.helper.make_node
 value = onnx.helper.make_tensor_value_info
@@ -38,7 +40,7 @@ def fuse(graphs: Mapping[str, Graph], models: Mapping[str, bytes], vocabulary: V
     cross = [tensor.name for tensor in graphs["encoder"].outputs]
     _prefix(encoder.graph, "encoder_", kept=["image"])
     _prefix(decoder.graph, "step_", kept=cross)
-    unpacking = _take_unpacking(decoder.graph)
+    before = _take_constant(decoder.graph, cross)
     caches = [t for t in graphs["decoder"].inputs if t.name.startswith("self_")]
     attention = next(tensor.shape for tensor in graphs["decoder"].outputs if tensor.name == "attention")
     main = onnx.helper.make_graph(
@@ -47,7 +49,7 @@ def fuse(graphs: Mapping[str, Graph], models: Mapping[str, bytes], vocabulary: V
             # The loop reads these from outside, which saves a copy a word. Were there nothing in between, onnxruntime
             # would crash on some calibrated encoders, when it moves their roundings towards the end.
             *(node("Max", [f"encoder_{name}"], [name]) for name in cross),
-            *unpacking.node,
+            *before.node,
             *_loop(_body(decoder.graph, vocabulary), len(caches)),
             *_after_the_end(),
         ],
@@ -60,7 +62,7 @@ def fuse(graphs: Mapping[str, Graph], models: Mapping[str, bytes], vocabulary: V
         ],
         initializer=[
             *encoder.graph.initializer,
-            *unpacking.initializer,
+            *before.initializer,
             *_constants(
                 max_length=np.array(max_length),
                 last_step=np.array(max_length - 1),
@@ -96,12 +98,12 @@ def _prefix(graph: onnx.GraphProto, prefix: str, kept: Sequence[str] = ()) -> No
         each.name = renamed(each.name)
 
 
-def _take_unpacking(graph: onnx.GraphProto) -> onnx.GraphProto:
-    """Take the nodes that make stored weights float out of a graph, with these weights."""
-    known = {tensor.name for tensor in graph.initializer}
+def _take_constant(graph: onnx.GraphProto, memory: Sequence[str]) -> onnx.GraphProto:
+    """Take nodes that give the same of a photo at every step out of a graph, with their weights."""
+    known = {*memory, *(tensor.name for tensor in graph.initializer)}
     taken = onnx.GraphProto()
     for one in list(graph.node):
-        if one.op_type in UNPACKING and known.issuperset(one.input):
+        if one.op_type in AT_ONCE and known.issuperset(one.input):
             known.update(one.output)
             taken.node.append(one)
             graph.node.remove(one)
@@ -111,6 +113,19 @@ def _take_unpacking(graph: onnx.GraphProto) -> onnx.GraphProto:
             taken.initializer.append(tensor)
             graph.initializer.remove(tensor)
     return taken
+
+
+def _banned(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> tuple[list[onnx.NodeProto], str]:
+    """What bans words from a step's logits, and the name of the result: nothing where their bias does so itself."""
+    ids, weights = banned_ids(vocabulary), {tensor.name: tensor for tensor in decoder.initializer}
+    [maker] = [one for one in decoder.node if "step_logits" in one.output]
+    biases = [onnx.numpy_helper.to_array(weights[name]) for name in maker.input if name in weights]
+    if maker.op_type == "Add" and len(biases) == 1 and (biases[0][ids] < HOPELESS).all():
+        return [], "step_logits"
+    allowed = np.zeros(len(vocabulary), np.float32)
+    allowed[ids] = np.finfo(np.float32).min
+    decoder.initializer.extend(_constants(allowed=allowed))
+    return [node("Add", ["step_logits", "allowed"], ["allowed_logits"])], "allowed_logits"
 
 
 def _body(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> onnx.GraphProto:
@@ -124,13 +139,12 @@ def _body(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> onnx.GraphProto:
     inputs = {each.name: each for each in decoder.input}
     outputs = {each.name: each for each in decoder.output}
     caches = [name for name in inputs if name.startswith("step_self_")]
-    allowed = np.zeros(len(vocabulary), np.float32)
-    allowed[banned_ids(vocabulary)] = np.finfo(np.float32).min
+    banning, allowed = _banned(decoder, vocabulary)
     return onnx.helper.make_graph(
         [
             *decoder.node,
-            node("Add", ["step_logits", "allowed"], ["allowed_logits"]),
-            node("ArgMax", ["allowed_logits"], ["likeliest"], axis=1),  # (B, 1), the first of equals
+            *banning,
+            node("ArgMax", [allowed], ["likeliest"], axis=1),  # (B, 1), the first of equals
             node("Equal", ["step_position", "last_step"], ["is_last"]),
             node("Where", ["is_last", "end", "likeliest"], ["said"]),
             node("LogSoftmax", ["step_logits"], ["all_log_probabilities"], axis=1),  # (B, V), of the banned words, too
@@ -158,7 +172,7 @@ def _body(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> onnx.GraphProto:
             value("log_probability", FLOAT, ["B", 1]),
             outputs["step_attention"],
         ],
-        initializer=[*decoder.initializer, *_constants(allowed=allowed)],
+        initializer=decoder.initializer,
     )
 
 

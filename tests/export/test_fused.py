@@ -4,6 +4,7 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnx
 import pytest
 
 import capexport
@@ -106,6 +107,15 @@ def test_it_says_what_the_steps_say(variant, batch, tiny_bundles, ending, pixels
         OFTEN_TOO in caption.tokens
         for caption in captions(capexport.load(tiny_bundles[variant]).greedy.caption, pixels, batch)
     )
+
+
+def test_onnx_bans_only_words_that_the_decoder_does_not_ban_itself(tiny_bundles, ending):
+    for bundle, banning in ((tiny_bundles[ONNX], False), (ending(ONNX), True)):
+        [loop] = [
+            node for node in onnx.load_from_string(bundle.graph("captioner")).graph.node if node.op_type == "Loop"
+        ]
+        [body] = [attribute.g for attribute in loop.attribute if attribute.name == "body"]
+        assert any("step_logits" in node.input and node.op_type == "Add" for node in body.node) == banning
 
 
 @pytest.mark.parametrize("places", [1, 3, 8, 9])
