@@ -39,6 +39,7 @@ class Layer:
     weights  how many
     columns  output channels; weights / columns is the multiplications an output takes
     homogeneous  whether twice the weights and bias give twice the result, which a fused ReLU6 prevents
+    integral     whether its engine computes it sooner in integers, in STATIC precision, than in float
     """
 
     name: str
@@ -49,6 +50,7 @@ class Layer:
     weights: int
     columns: int
     homogeneous: bool
+    integral: bool = True
 
 
 @dataclass(frozen=True)

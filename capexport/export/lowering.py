@@ -104,7 +104,8 @@ class Lowering:
 
     def _choice(self, step: Step, before: Precisions) -> Choice:
         costs = [self._cost(layer, step.precision) for layer in self._layers]
-        barred = [layer.node for layer in self._layers if layer.name == WORDS and step.precision is Precision.STATIC]
+        static = step.precision is Precision.STATIC
+        barred = [layer.node for layer in self._layers if static and (layer.name == WORDS or not layer.integral)]
         return choose(self._layers, costs, self._trial, step, before, barred)
 
     @property

@@ -10,6 +10,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 import capexport
 from capexport.export.exporter import format_module
+from capexport.export.graphs import EncoderGraph
 from capexport.export.layers import Range, Rounding
 from capexport.recipes import RECIPES, Precision
 from capexport.runtime.engines import open_graph
@@ -65,6 +66,19 @@ class Small(tf.Module):
         flat = depthwise.reshape(-1, 32)
         product = flat @ arrays["matmul"]
         return {"conv": (x, conv), "depthwise": (conv, depthwise), "matmul": (flat, product)}
+
+
+class Gated(Small):
+    """x (B, 6, 6, 3) through a pointwise convolution, a gate of each channel and another one: y (B, 180)."""
+
+    def compute(self, x):
+        rng = np.random.default_rng(6)
+        lift, project = (rng.normal(size=(1, 1, *ends)).astype(np.float32) for ends in ((3, 8), (8, 5)))
+        lift *= np.geomspace(0.01, 1, 8, dtype=np.float32)
+        x = tf.nn.conv2d(x, lift, 1, "VALID", name="layer_lift/Conv2D")
+        x = tf.nn.bias_add(x, np.linspace(-0.1, 0.1, 8, dtype=np.float32), name="layer_lift/BiasAdd")
+        x *= tf.sigmoid(tf.reduce_mean(x, axis=(1, 2), keepdims=True))
+        return tf.reshape(tf.nn.conv2d(x, project, 1, "VALID", name="layer_project/Conv2D"), [-1, 180])
 
 
 def made_input(rows=40, seed=0):
@@ -187,6 +201,34 @@ def test_a_row_does_not_depend_on_its_neighbours(precision, to, exported):
     np.testing.assert_allclose(run(to, model, x), alone, rtol=1e-5, atol=1e-5)
 
 
+def test_onnx_multiplies_calibrated_pointwise_convolutions_in_integers():
+    """As products of each place's channels, whose results are not rounded; a gate before it is part of it."""
+    exported, x = format_module("onnx").export(Gated()), made_input(seed=1)
+    layers = format_module("onnx").layers(exported)
+    observation = observed("onnx", exported, made_input())
+    truth = run("onnx", exported, x)
+    for static in ([0], [1], [0, 1]):
+        nodes = {layers[k].node: STATIC for k in static}
+        model = format_module("onnx").finish(format_module("onnx").lower(exported, nodes, observation))
+        products = [("matmul", *expected_numbers("onnx", "matmul", STATIC))] * len(static)
+        convolutions = [("conv", *expected_numbers("onnx", "conv", FLOAT))] * (2 - len(static))
+        assert sorted(kinds_of_numbers("onnx", model)) == sorted(products + convolutions)
+        error = np.abs(run("onnx", model, x) - truth).max() / np.abs(truth).max()
+        assert 1e-6 < error < 0.02
+        alone = np.concatenate([run("onnx", model, one[np.newaxis]) for one in x])
+        np.testing.assert_allclose(run("onnx", model, x), alone, rtol=1e-5, atol=1e-5)
+
+
+def test_which_layers_onnxruntime_computes_sooner_in_integers(tiny):
+    """Products, and pointwise convolutions of many channels with no activation to be computed along with them."""
+    encoder = format_module("onnx").export(EncoderGraph(tiny))
+    layers = format_module("onnx").layers(encoder)
+    sooner = [layer.name for layer in layers if layer.kind != "matmul" and layer.integral]
+    assert sooner == [f"expanded_conv_{k}/project" for k in (8, 9, 10)]
+    small = format_module("onnx").layers(format_module("onnx").export(Small()))
+    assert [layer.integral for layer in small] == [False, False, True]
+
+
 def test_what_was_observed_is_what_numpy_finds(to, small, exported):
     x = made_input()
     observation, stages = observed(to, exported, x), small.stages(x)
@@ -277,8 +319,10 @@ def test_recipes_arrive_in_the_graphs(variant, tiny_bundles):
         if not steps:
             assert {stored for _, stored in found} == {"float32"}
             continue
-        layers = [(each.layer.kind, each.precision) for each in steps[-1].sensitivities]
-        assert found == sorted((kind, expected_numbers(to, kind, precision)[0]) for kind, precision in layers)
+        layers = [(each.layer, each.precision) for each in steps[-1].sensitivities]
+        assert all(layer.integral for layer, precision in layers if precision is STATIC)
+        kinds = [("matmul" if to == "onnx" and got is STATIC else layer.kind, got) for layer, got in layers]
+        assert found == sorted((kind, expected_numbers(to, kind, precision)[0]) for kind, precision in kinds)
         assert all(choice.error <= choice.budget for choice in steps)
         assert any(each.precision is choice.wanted for choice in steps for each in choice.sensitivities)
 
@@ -286,10 +330,11 @@ def test_recipes_arrive_in_the_graphs(variant, tiny_bundles):
 @pytest.mark.parametrize("to", FORMATS)
 def test_photos_do_not_depend_on_their_neighbours(to, tiny_bundles, photos):
     """A photo's features in int8 are its own: all scales were fixed beforehand, or are a row's."""
-    captioner = capexport.load(tiny_bundles[to, "int8"])
-    pixels = np.stack([captioner.preprocess(photo) for photo in photos])
-    together = captioner.backend.encode(pixels)
+    bundle = tiny_bundles[to, "int8"]
+    names = [tensor.name for tensor in bundle.manifest.graphs["encoder"].outputs]
+    encode = open_graph(to, bundle.graph("encoder"), names, None, "an encoder")
+    pixels = np.stack([capexport.load(bundle).preprocess(photo) for photo in photos])
+    together = encode({"image": pixels})
     for k in range(len(photos)):
-        alone = captioner.backend.encode(pixels[k : k + 1])
-        for name, feature in alone.items():
+        for name, feature in encode({"image": pixels[k : k + 1]}).items():
             np.testing.assert_allclose(together[name][k], feature[0], atol=1e-5)
