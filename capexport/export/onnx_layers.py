@@ -18,7 +18,7 @@ from .onnx_rewriting import CONTRIB, Rewriting, pointwise
 
 ACTIVATIONS = ("Relu", "Clip")  # engines compute them along with the convolution before them
 SIGMOIDS = ("HardSwish", "HardSigmoid", "Sigmoid")  # onnxruntime these, too, but not along with one in integers
-DENSE = 64  # multiplications for each value read and written, by which integers make up for the roundings around them
+DENSE = 32  # multiplications for each value read and written, by which integers make up for the roundings around them
 
 
 @lru_cache(KNOWN)
