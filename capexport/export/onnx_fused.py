@@ -115,17 +115,16 @@ def _take_constant(graph: onnx.GraphProto, memory: Sequence[str]) -> onnx.GraphP
     return taken
 
 
-def _banned(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> tuple[list[onnx.NodeProto], str]:
-    """What bans words from a step's logits, and the name of the result: nothing where their bias does so itself."""
+def _allowed(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> dict[str, NDArray[np.float32]]:
+    """What to add to a step's logits, so that no banned word is likeliest; nothing where their bias does so itself."""
     ids, weights = banned_ids(vocabulary), {tensor.name: tensor for tensor in decoder.initializer}
     [maker] = [one for one in decoder.node if "step_logits" in one.output]
     biases = [onnx.numpy_helper.to_array(weights[name]) for name in maker.input if name in weights]
     if maker.op_type == "Add" and len(biases) == 1 and (biases[0][ids] < HOPELESS).all():
-        return [], "step_logits"
+        return {}
     allowed = np.zeros(len(vocabulary), np.float32)
     allowed[ids] = np.finfo(np.float32).min
-    decoder.initializer.extend(_constants(allowed=allowed))
-    return [node("Add", ["step_logits", "allowed"], ["allowed_logits"])], "allowed_logits"
+    return {"allowed": allowed}
 
 
 def _body(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> onnx.GraphProto:
@@ -139,12 +138,13 @@ def _body(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> onnx.GraphProto:
     inputs = {each.name: each for each in decoder.input}
     outputs = {each.name: each for each in decoder.output}
     caches = [name for name in inputs if name.startswith("step_self_")]
-    banning, allowed = _banned(decoder, vocabulary)
+    allowed = _allowed(decoder, vocabulary)
+    choice = "allowed_logits" if allowed else "step_logits"
     return onnx.helper.make_graph(
         [
             *decoder.node,
-            *banning,
-            node("ArgMax", [allowed], ["likeliest"], axis=1),  # (B, 1), the first of equals
+            *(node("Add", ["step_logits", name], [choice]) for name in allowed),
+            node("ArgMax", [choice], ["likeliest"], axis=1),  # (B, 1), the first of equals
             node("Equal", ["step_position", "last_step"], ["is_last"]),
             node("Where", ["is_last", "end", "likeliest"], ["said"]),
             node("LogSoftmax", ["step_logits"], ["all_log_probabilities"], axis=1),  # (B, V), of the banned words, too
@@ -172,7 +172,7 @@ def _body(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> onnx.GraphProto:
             value("log_probability", FLOAT, ["B", 1]),
             outputs["step_attention"],
         ],
-        initializer=decoder.initializer,
+        initializer=[*decoder.initializer, *_constants(**allowed)],
     )
 
 

@@ -78,7 +78,8 @@ class GraphBackend:
     encode and step raise BundleError for tensors that have other types or shapes than the decoder's description says:
     what an engine says of a graph before it runs leaves dimensions open.
 
-    apart  photos are encoded one by one, as a processor does best, whose caches what lies between layers outgrows
+    apart  photos are encoded one by one, which is best on a processor: what is between the layers of several outgrows
+           its caches
     """
 
     def __init__(self, decoder: Graph, encode: Runner, decode: Runner, apart: bool = False) -> None:

@@ -31,9 +31,19 @@ def test_a_seed_gives_the_same_words_on_both_engines(tiny_bundles, photos):
     assert texts == {seed: tflite.caption(photos[0], temperature=1.0, seed=seed).text for seed in range(25)}
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_processor_encodes_photos_one_by_one(variant, tiny_bundles, photos, monkeypatch):
+    captioner, seen = capexport.load(tiny_bundles[variant]), []
+    encode = captioner.backend._encode
+    monkeypatch.setattr(
+        captioner.backend, "_encode", lambda inputs: seen.append(len(inputs["image"])) or encode(inputs)
+    )
+    captioner.backend.encode(np.stack([captioner.preprocess(photo) for photo in photos]))
+    assert seen == [1] * len(photos)
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_photos_are_encoded_together_or_one_by_one(apart, tiny_bundle, photos):
-    """A processor encodes them one by one."""
     captioner, graphs, seen = capexport.load(tiny_bundle), tiny_bundle.manifest.graphs, []
     names = [tensor.name for tensor in graphs["encoder"].outputs]
     run = open_graph("onnx", tiny_bundle.graph("encoder"), names, None, "an encoder")
