@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 import tf2onnx
 
-from capexport.export.onnx import OPSET
+from capexport.export.onnx import WRITTEN
 from capexport.quiet import silenced_stderr
 
 WHOLE, ENCODER, DECODER = "whole", "encoder", "decoder"
@@ -41,7 +41,7 @@ def to_onnx(captioner: Any, path: Path) -> None:
     """Write the part that the path is named for, through tf2onnx."""
     made = function(captioner, path.stem)
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
-    tf2onnx.convert.from_function(made, made.input_signature, opset=OPSET, output_path=str(path))
+    tf2onnx.convert.from_function(made, made.input_signature, opset=WRITTEN, output_path=str(path))
 
 
 def to_tflite(captioner: Any, path: Path) -> None:

@@ -16,20 +16,17 @@ import tensorflow as tf
 
 from ..manifest import FEATURES, Shape
 from .products import product
-from .projections import WORDS, Attention, Floats, answered, asked, flat, lone, scored, size
+from .projections import WORDS, Attention, Floats, answered, asked, flat, scored, size
 
 
 class CrossAttention:
     """All layers' cross-attention, out of a decoder's weights.
 
-    lone_rows  of a Dialect; an encoder asks for nothing that depends on it
-    folded     None: if that takes fewer multiplications for a caption
+    folded  None: if that takes fewer multiplications for a caption
     """
 
-    def __init__(
-        self, weights: Mapping[str, Floats], shape: Shape, lone_rows: bool = False, folded: bool | None = None
-    ) -> None:
-        self._shape, self._positions, self._lone_rows = shape, math.prod(shape.feature_map), lone_rows
+    def __init__(self, weights: Mapping[str, Floats], shape: Shape, folded: bool | None = None) -> None:
+        self._shape, self._positions = shape, math.prod(shape.feature_map)
         layers = [Attention.read(weights, f"decoder_layers.{i}.cross_attention.mha") for i in range(shape.layers)]
         self._keys, self._values = [layer.key for layer in layers], [layer.value for layer in layers]
         self._channels = len(self._keys[0].kernel)
@@ -63,8 +60,7 @@ class CrossAttention:
         layer = f"layer_{i}/cross_attention"
         query = asked(x, self._queries[i], layer)  # (B, H, 1, X)
         if self.folded:
-            keys = tf.expand_dims(memory[FEATURES], 1)  # (B, 1, N, C)
-            keys = values = lone(keys) if self._lone_rows else keys
+            keys = values = tf.expand_dims(memory[FEATURES], 1)  # (B, 1, N, C)
         else:
             keys, values = (memory[f"cross_{kind}_{i}"] for kind in ("keys", "values"))  # (B, H, N, D)
         shares = tf.nn.softmax(scored(query, keys))

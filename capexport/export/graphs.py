@@ -35,19 +35,15 @@ class Dialect:
     """What a format wants said differently.
 
     growing_cache  the cache grows by one position a step; otherwise words are put into places that it has
-    pow_square     spell the square of layer normalisation as a power, the form onnxruntime knows how to fuse
     tied_later     embeddings that are the logits' weights, too, stay in float until those have their precision
-    lone_rows      a head's query is to stay by itself, see projections.lone; five axes, which phones' GPUs have not
     """
 
     growing_cache: bool
-    pow_square: bool
     tied_later: bool
-    lone_rows: bool
 
 
-ONNX = Dialect(growing_cache=True, pow_square=True, tied_later=True, lone_rows=True)
-TFLITE = Dialect(growing_cache=False, pow_square=False, tied_later=False, lone_rows=False)
+ONNX = Dialect(growing_cache=True, tied_later=True)
+TFLITE = Dialect(growing_cache=False, tied_later=False)
 
 
 def describe(graph: EncoderGraph | DecoderGraph, file: str) -> Graph:
@@ -103,7 +99,7 @@ class EncoderGraph(tf.Module):
         self._extract = captioner.feature_extractor
         self._shape = measure(captioner)
         weights = decoder_arrays(captioner)
-        self._cross = CrossAttention(weights, self._shape, folded=folded)
+        self._cross = CrossAttention(weights, self._shape, folded)
 
     @cached_property
     def function(self) -> Any:
@@ -142,8 +138,8 @@ class DecoderGraph(tf.Module):
         self._dialect = dialect
         self._precision = precision
         self._weights = decoder_arrays(captioner)
-        self._cross = CrossAttention(self._weights, self._shape, dialect.lone_rows, folded)
-        self._self = SelfAttention(self._weights, self._shape, dialect.growing_cache, dialect.lone_rows)
+        self._cross = CrossAttention(self._weights, self._shape, folded)
+        self._self = SelfAttention(self._weights, self._shape, dialect.growing_cache)
         self._tied = tied(captioner)
         self.places = None if dialect.growing_cache else self._shape.max_length  # of a cache, unless others are wanted
         self._output_bias = self._weights["output_layer.dense.bias"] + output_bias(captioner)
@@ -234,8 +230,8 @@ class DecoderGraph(tf.Module):
 
     def _norm(self, x: tf.Tensor, name: str) -> tf.Tensor:
         centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
-        square = tf.pow(centred, 2.0) if self._dialect.pow_square else tf.square(centred)
-        deviation = tf.sqrt(tf.reduce_mean(square, axis=-1, keepdims=True) + self._epsilons[name])
+        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+        deviation = tf.sqrt(variance + self._epsilons[name])
         normed = centred / deviation
         if f"{name}.gamma" not in self._weights:
             return normed

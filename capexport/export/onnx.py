@@ -11,18 +11,19 @@ import tf2onnx
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from .graphs import ONNX as DIALECT
-from .graphs import symbol
+from .graphs import DecoderGraph, symbol
 from .layers import as_it_is as write
 from .layers import no_companions as companions
 from .onnx_fused import fuse
 from .onnx_layers import layers, lower, observe
 from .onnx_layers import lower as mimic
-from .onnx_simplify import drop_idle_reshapes, fuse_hard_activations
+from .onnx_simplify import drop_idle_reshapes, fuse_attention, fuse_hard_activations, fuse_layer_norms
 
 __all__ = ["DIALECT", "TOOLS", "companions", "export", "finish", "fuse", "layers", "lower", "mimic", "observe", "write"]
 
 TOOLS = ("tensorflow", "tf2onnx", "onnx", "onnxruntime")
-OPSET = 17
+OPSET, IR_VERSION = 23, 11  # the first that have Attention
+WRITTEN = 17  # the opset that tf2onnx writes; from 18 on it takes encoders' averages out of onnxruntime's layout
 
 
 def export(module: tf.Module) -> bytes:
@@ -34,10 +35,15 @@ def export(module: tf.Module) -> bytes:
         frozen.graph.as_graph_def(),
         input_names=[tensor.name for tensor in frozen.inputs],
         output_names=[tensor.name for tensor in frozen.outputs],
-        opset=OPSET,
+        opset=WRITTEN,
     )
+    model = onnx.version_converter.convert_version(model, OPSET)
+    model.ir_version = IR_VERSION
     drop_idle_reshapes(model.graph)
     fuse_hard_activations(model.graph)
+    if isinstance(module, DecoderGraph):
+        fuse_layer_norms(model.graph)
+        fuse_attention(model.graph)
     names = {tensor.name: tensor.name.split(":")[0] for tensor in frozen.inputs}
     names |= {t.name: name for t, name in zip(frozen.outputs, sorted(function.structured_outputs), strict=True)}
     _rename(model.graph, names)
@@ -65,7 +71,7 @@ def finish(model: bytes) -> bytes:
     _name_dimensions(tidy)
     domains = {node.domain for node in tidy.node}
     opsets = [opset for opset in loaded.opset_import if opset.domain in domains]
-    result = onnx.helper.make_model(tidy, opset_imports=opsets, ir_version=8, producer_name="capexport")
+    result = onnx.helper.make_model(tidy, opset_imports=opsets, ir_version=loaded.ir_version, producer_name="capexport")
     onnx.checker.check_model(result, full_check=True)
     return bytes(result.SerializeToString(deterministic=True))
 

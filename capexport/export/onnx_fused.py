@@ -79,7 +79,9 @@ def fuse(graphs: Mapping[str, Graph], models: Mapping[str, bytes], vocabulary: V
         ],
     )
     opsets = {opset.domain: opset for model in (encoder, decoder) for opset in model.opset_import}
-    result = onnx.helper.make_model(main, opset_imports=opsets.values(), ir_version=8, producer_name="capexport")
+    result = onnx.helper.make_model(
+        main, opset_imports=opsets.values(), ir_version=encoder.ir_version, producer_name="capexport"
+    )
     onnx.checker.check_model(result, full_check=True)
     return bytes(result.SerializeToString(deterministic=True))
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 
+AFTER_SOFTMAX = 3  # which of its products' stages Attention gives, too
+
 
 def drop_idle_reshapes(graph: onnx.GraphProto) -> None:
     """Remove reshapes to the shape that is there already: tf2onnx turns some transposes of 1x1 maps into them.
@@ -53,9 +55,56 @@ def fuse_hard_activations(graph: onnx.GraphProto) -> None:
     _drop_unused(graph)
 
 
+def fuse_layer_norms(graph: onnx.GraphProto) -> None:
+    """Write a decoder's norms, from the mean to the offset, as LayerNormalization (Ba et al., 2016)."""
+    makers = {name: node for node in graph.node for name in node.output}
+    numbers = _numbers(graph)
+    for root in [node for node in graph.node if node.op_type == "Sqrt"]:
+        [epsilon] = [numbers[name] for name in makers[root.input[0]].input if name in numbers]
+        normed = _reader(graph, root)
+        scaled = _reader(graph, normed)
+        moved = _reader(graph, scaled)
+        centred = makers[normed.input[0]]
+        made = onnx.helper.make_node(
+            "LayerNormalization",
+            [centred.input[0], scaled.input[1], moved.input[1]],
+            moved.output,
+            name=moved.name,
+            epsilon=epsilon,
+        )
+        moved.CopyFrom(made)
+    _drop_unused(graph)
+
+
+def fuse_attention(graph: onnx.GraphProto) -> None:
+    """Write a decoder's softmax(queries keys^T) values as Attention, and the softmax as what it gives besides.
+
+    Queries are (B, H, 1, X), keys and values (B, H or 1, N, X). onnxruntime takes half the time for it, and computes
+    each row by itself: left as products, the heads of a photo that is alone are joined, and are added up in another
+    order than in a batch.
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    for softmax in [node for node in graph.node if node.op_type == "Softmax"]:
+        queries, turned = makers[softmax.input[0]].input
+        [keys] = makers[turned].input
+        readers = [node for node in graph.node if softmax.output[0] in node.input]
+        [product] = [node for node in readers if node.op_type == "MatMul"]
+        made = onnx.helper.make_node(
+            "Attention",
+            [queries, keys, product.input[1]],
+            [*product.output, *(["", "", *softmax.output] if len(readers) > 1 else [])],
+            name=product.name,
+            scale=1.0,
+            qk_matmul_output_mode=AFTER_SOFTMAX,
+        )
+        graph.node.remove(product)
+        softmax.CopyFrom(made)
+    _drop_unused(graph)
+
+
 def _hard_sigmoids(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, onnx.NodeProto]]:
     """The first and last of three operators that add 3, clip to 0 and 6, and divide by 6, and give nothing else."""
-    constants = {t.name: float(onnx.numpy_helper.to_array(t).item()) for t in graph.initializer if _is_number(t)}
+    numbers = _numbers(graph)
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:
@@ -66,13 +115,21 @@ def _hard_sigmoids(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, onn
         while len(chain) < 3 and chain[-1].output[0] not in outputs and len(readers.get(chain[-1].output[0], ())) == 1:
             chain += readers[chain[-1].output[0]]
         if [node.op_type for node in chain] == ["Add", "Clip", "Mul"]:
-            numbers = [constants.get(name, np.nan) for node in chain for name in node.input[1:]]
-            if np.allclose(numbers, [3, 0, 6, 1 / 6]):
+            found = [numbers.get(name, np.nan) for node in chain for name in node.input[1:]]
+            if np.allclose(found, [3, 0, 6, 1 / 6]):
                 yield chain[0], chain[2]
 
 
-def _is_number(tensor: onnx.TensorProto) -> bool:
-    return tensor.data_type == onnx.TensorProto.FLOAT and int(np.prod(tensor.dims)) == 1
+def _numbers(graph: onnx.GraphProto) -> dict[str, float]:
+    """The constants of one number, by name."""
+    one = [t for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT and int(np.prod(t.dims)) == 1]
+    return {tensor.name: float(onnx.numpy_helper.to_array(tensor).item()) for tensor in one}
+
+
+def _reader(graph: onnx.GraphProto, node: onnx.NodeProto) -> onnx.NodeProto:
+    """The one node that reads another's result."""
+    [reader] = [other for other in graph.node if node.output[0] in other.input]
+    return reader
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

@@ -20,7 +20,7 @@ __all__ = ["DIALECT", "TOOLS", "companions", "export", "finish", "fuse", "layers
 
 TOOLS = onnx.TOOLS
 OPERATORS = "required_operators.config"
-ALIGNMENT = 16
+ALIGNMENT = 8  # of flatbuffers with numbers of 64 bits, from whose ends the rest is counted
 
 
 def write(model: bytes) -> bytes:

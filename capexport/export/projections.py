@@ -81,22 +81,12 @@ def asked(x: tf.Tensor, query: Projection, layer: str) -> tf.Tensor:
 
 
 def scored(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-    """The scores (B, H, 1, N) of queries (B, H, 1, X) and keys (B, H or 1, N, X) or, see `lone`, (1, B, 1, N, X)."""
-    scores = tf.matmul(query, keys, transpose_b=True)
-    return scores if len(keys.shape) == 4 else tf.squeeze(scores, axis=0)
-
-
-def lone(keys: tf.Tensor) -> tf.Tensor:
-    """Keys of all heads (B, 1, N, X) as (1, B, 1, N, X), so that a head's query is a row by itself in any batch.
-
-    For one photo onnxruntime would join the queries of its heads to a matrix, and rearrange the keys for that, which
-    takes longer; and as it then adds in another order, a photo's words might depend on its batch.
-    """
-    return tf.expand_dims(keys, 0)
+    """The scores (B, H, 1, N) of queries (B, H, 1, X) and keys (B, H or 1, N, X)."""
+    return tf.matmul(query, keys, transpose_b=True)
 
 
 def answered(shares: tf.Tensor, values: tf.Tensor, output: Projection, layer: str) -> tf.Tensor:
-    """What shares (B, H, 1, N) of values, in the form of keys, come to, projected to (B, U)."""
+    """What shares (B, H, 1, N) of values (B, H or 1, N, X) come to, projected to (B, U)."""
     kernel, bias = output.kernel.reshape(-1, len(output.bias)), output.bias
     attended = tf.reshape(tf.matmul(shares, values), [-1, len(kernel)])  # (B, H * X)
     return product(attended, kernel, bias, f"{layer}/output")

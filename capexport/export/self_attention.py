@@ -19,7 +19,7 @@ from tensorflow.compiler.tf2xla.python import xla
 
 from ..manifest import STATES, Shape
 from .products import product
-from .projections import WORDS, Attention, Floats, answered, asked, by_heads, flat, lone, scored, size
+from .projections import WORDS, Attention, Floats, answered, asked, by_heads, flat, scored, size
 
 MASKED = -1e9
 
@@ -34,19 +34,12 @@ class Attended(NamedTuple):
 class SelfAttention:
     """All layers' self-attention, out of a decoder's weights.
 
-    grows, lone_rows  growing_cache and lone_rows of a Dialect
-    folded            None: if that takes fewer multiplications for a token
+    grows   growing_cache of a Dialect
+    folded  None: if that takes fewer multiplications for a token
     """
 
-    def __init__(
-        self,
-        weights: Mapping[str, Floats],
-        shape: Shape,
-        grows: bool,
-        lone_rows: bool = False,
-        folded: bool | None = None,
-    ) -> None:
-        self._shape, self._grows, self._lone_rows = shape, grows, lone_rows
+    def __init__(self, weights: Mapping[str, Floats], shape: Shape, grows: bool, folded: bool | None = None) -> None:
+        self._shape, self._grows = shape, grows
         self._layers = [Attention.read(weights, f"decoder_layers.{i}.self_attention.mha") for i in range(shape.layers)]
         self.folded = _folding_pays(shape) if folded is None else folded
         self._folded = [layer.folded for layer in self._layers] if self.folded else []
@@ -74,9 +67,8 @@ class SelfAttention:
         layer, (query, output) = f"layer_{i}/self_attention", self._folded[i]
         state = tf.reshape(x, [-1, 1, 1, self._shape.units])
         states = self._appended(caches[f"{STATES}{i}"], state, position)  # (B, 1, P, U)
-        keys = lone(states) if self._lone_rows else states
-        shares = self._shares(asked(x, query, layer), keys, position)
-        return Attended(answered(shares, keys, output, layer), {f"next_states_{i}": states})
+        shares = self._shares(asked(x, query, layer), states, position)
+        return Attended(answered(shares, states, output, layer), {f"next_states_{i}": states})
 
     def _attend_keys(self, x: tf.Tensor, caches: Mapping[str, tf.Tensor], position: tf.Tensor, i: int) -> Attended:
         layer, own = f"layer_{i}/self_attention", self._layers[i]

@@ -41,9 +41,8 @@ def bundles(lively_encoder, photos, shared):
 
 
 @pytest.mark.parametrize("folded", [True, False])
-@pytest.mark.parametrize("lone_rows", [True, False])
 @pytest.mark.parametrize(("heads", "key_dim", "feature_map"), [(2, 16, (2, 3)), (3, 5, (1, 4)), (1, 40, (3, 3))])
-def test_both_forms_are_kerass_attention(folded, lone_rows, heads, key_dim, feature_map):
+def test_both_forms_are_kerass_attention(folded, heads, key_dim, feature_map):
     import tensorflow as tf
 
     from capexport.export.cross_attention import CrossAttention
@@ -52,7 +51,7 @@ def test_both_forms_are_kerass_attention(folded, lone_rows, heads, key_dim, feat
     weights, rng = made(shape, 20, heads, "cross_attention"), np.random.default_rng(0)
     features = rng.normal(0, 1, (3, math.prod(feature_map), 20)).astype(np.float32)
     x = rng.normal(0, 1, (3, 12)).astype(np.float32)
-    ours = CrossAttention(weights, shape, lone_rows, folded)
+    ours = CrossAttention(weights, shape, folded)
     memory = ours.remember(tf.constant(features))
     assert {name: tuple(values.shape[1:]) for name, values in memory.items()} == ours.memory
     for i in range(2):

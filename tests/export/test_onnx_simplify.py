@@ -7,7 +7,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from capexport.export.onnx_simplify import fuse_hard_activations
+from capexport.export.onnx import IR_VERSION, OPSET
+from capexport.export.onnx_simplify import fuse_attention, fuse_hard_activations
 
 FLOAT = onnx.TensorProto.FLOAT
 
@@ -23,14 +24,17 @@ def made(numbers, outputs, product):
         nodes.append(onnx.helper.make_node("Mul", product, ["product"], name="product"))
     weights = [onnx.numpy_helper.from_array(np.array(n, np.float32), f"n{k}") for k, n in enumerate(numbers)]
     x, *values = (onnx.helper.make_tensor_value_info(name, FLOAT, [2, 4]) for name in ("x", *outputs))
-    graph = onnx.helper.make_graph(nodes, "small", [x], values, initializer=weights)
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    return model_of(onnx.helper.make_graph(nodes, "small", [x], values, initializer=weights))
 
 
-def run(model):
+def model_of(graph):
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+
+
+def run(model, **inputs):
     onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": np.linspace(-5, 5, 8, dtype=np.float32).reshape(2, 4)})
+    return session.run(None, inputs or {"x": np.linspace(-5, 5, 8, dtype=np.float32).reshape(2, 4)})
 
 
 HARD = (3, 0, 6, 1 / 6)
@@ -62,3 +66,44 @@ def test_the_encoder_has_mobilenet_v3s(tiny_bundle):
     model = onnx.load_from_string(tiny_bundle.graph("encoder"))
     counts = Counter(node.op_type for node in model.graph.node)
     assert (counts["HardSwish"], counts["HardSigmoid"], counts["Clip"]) == (18, 9, 0)
+
+
+@pytest.mark.parametrize("looked", [True, False])
+@pytest.mark.parametrize("shared", [True, False], ids=["one key for all heads", "a key a head"])
+def test_attention(shared, looked):
+    """One operator for each softmax(queries keys^T) values, by which no row depends on those beside it."""
+    shapes = {"queries": ("B", 4, 1, 24), "keys": ("B", 1 if shared else 4, "N", 24)}
+    values = "keys" if shared else "values"
+    shapes |= {} if shared else {"values": ("B", 4, "N", 5)}
+    nodes = [
+        onnx.helper.make_node("Transpose", ["keys"], ["turned"], perm=[0, 1, 3, 2], name="turn"),
+        onnx.helper.make_node("MatMul", ["queries", "turned"], ["scores"], name="score"),
+        onnx.helper.make_node("Softmax", ["scores"], ["shares"], name="share"),
+        onnx.helper.make_node("MatMul", ["shares", values], ["answers"], name="answer"),
+        *([onnx.helper.make_node("Concat", ["shares", "shares"], ["twice"], axis=1, name="twice")] if looked else []),
+    ]
+    given = [onnx.helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in shapes.items()]
+    outputs = ["answers", "twice"] if looked else ["answers"]
+    found = [onnx.helper.make_tensor_value_info(name, FLOAT, [None] * 4) for name in outputs]
+    model = model_of(onnx.helper.make_graph(nodes, "small", given, found))
+    rng = np.random.default_rng(0)
+    inputs = {
+        name: rng.normal(0, 1, [{"B": 3, "N": 7}.get(n, n) for n in shape]).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+    before = run(model, **inputs)
+    fuse_attention(model.graph)
+    assert [node.op_type for node in model.graph.node] == ["Attention", *(["Concat"] if looked else [])]
+    assert len(model.graph.node[0].output) == (4 if looked else 1)
+    after = run(model, **inputs)
+    alone = [run(model, **{name: values[k : k + 1] for name, values in inputs.items()}) for k in range(3)]
+    for ours, theirs, *rows in zip(after, before, *alone, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(ours, np.concatenate(rows))
+
+
+def test_the_decoder_has_an_operator_for_each_attention_and_norm(tiny_bundle):
+    """Of two layers, each of which has two attentions and three norms."""
+    counts = Counter(node.op_type for node in onnx.load_from_string(tiny_bundle.graph("decoder")).graph.node)
+    assert (counts["Attention"], counts["Softmax"]) == (4, 0)
+    assert (counts["LayerNormalization"], counts["ReduceMean"], counts["Sqrt"]) == (6, 0, 0)

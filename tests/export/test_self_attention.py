@@ -11,21 +11,21 @@ from tests.export.attention import kerass, made
 ROWS, WORDS, UNITS = 3, 5, 12
 
 
-def attention(heads, key_dim, folded=None, grows=True, lone_rows=True):
+def attention(heads, key_dim, folded=None, grows=True):
     from capexport.export.self_attention import SelfAttention
 
     shape = Shape(2, heads, key_dim, UNITS, vocabulary=9, max_length=WORDS, feature_map=(1, 1))
     weights = made(shape, UNITS, heads, "self_attention")
-    return shape, weights, SelfAttention(weights, shape, grows, lone_rows, folded)
+    return shape, weights, SelfAttention(weights, shape, grows, folded)
 
 
 @pytest.mark.parametrize("folded", [True, False])
-@pytest.mark.parametrize(("grows", "lone_rows"), [(True, True), (False, False)])
+@pytest.mark.parametrize("grows", [True, False])
 @pytest.mark.parametrize(("heads", "key_dim"), [(2, 12), (3, 5), (1, 40)])
-def test_word_by_word_both_forms_are_kerass_attention(folded, grows, lone_rows, heads, key_dim):
+def test_word_by_word_both_forms_are_kerass_attention(folded, grows, heads, key_dim):
     import tensorflow as tf
 
-    shape, weights, ours = attention(heads, key_dim, folded, grows, lone_rows)
+    shape, weights, ours = attention(heads, key_dim, folded, grows)
     x = np.random.default_rng(0).normal(0, 1, (ROWS, WORDS, UNITS)).astype(np.float32)
     places = 0 if grows else WORDS + 2
     lengths = {name: [places if n is None else n for n in stated] for name, stated in ours.cache.items()}
