@@ -85,8 +85,14 @@ def fuse_attention(graph: onnx.GraphProto) -> None:
     """
     makers = {name: node for node in graph.node for name in node.output}
     for softmax in [node for node in graph.node if node.op_type == "Softmax"]:
-        queries, turned = makers[softmax.input[0]].input
-        [keys] = makers[turned].input
+        scores = makers[softmax.input[0]]
+        queries, turned = scores.input
+        [keys], [batch, heads, width, row] = makers[turned].input, makers[turned].attribute[0].ints
+        if (batch, heads, row, width) != (0, 1, 2, 3):  # two transpositions that tf2onnx has made one of
+            given, keys = keys, f"{scores.name}_keys"
+            scores.CopyFrom(
+                onnx.helper.make_node("Transpose", [given], [keys], name=keys, perm=[batch, heads, row, width])
+            )
         readers = [node for node in graph.node if softmax.output[0] in node.input]
         [product] = [node for node in readers if node.op_type == "MatMul"]
         made = onnx.helper.make_node(

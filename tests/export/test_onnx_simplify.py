@@ -69,17 +69,18 @@ def test_the_encoder_has_mobilenet_v3s(tiny_bundle):
 
 
 @pytest.mark.parametrize("looked", [True, False])
+@pytest.mark.parametrize("perm", [(0, 1, 3, 2), (0, 2, 3, 1)], ids=["keys", "keys of which heads are turned, too"])
 @pytest.mark.parametrize("shared", [True, False], ids=["one key for all heads", "a key a head"])
-def test_attention(shared, looked):
+def test_attention(shared, perm, looked):
     """One operator for each softmax(queries keys^T) values, by which no row depends on those beside it."""
-    shapes = {"queries": ("B", 4, 1, 24), "keys": ("B", 1 if shared else 4, "N", 24)}
-    values = "keys" if shared else "values"
-    shapes |= {} if shared else {"values": ("B", 4, "N", 5)}
+    heads = 1 if shared else 4
+    shapes = {"queries": ("B", 4, 1, 24), "values": ("B", heads, "N", 5)}
+    shapes["keys"] = ("B", heads, "N", 24) if perm[1] == 1 else ("B", "N", heads, 24)
     nodes = [
-        onnx.helper.make_node("Transpose", ["keys"], ["turned"], perm=[0, 1, 3, 2], name="turn"),
+        onnx.helper.make_node("Transpose", ["keys"], ["turned"], perm=perm, name="turn"),
         onnx.helper.make_node("MatMul", ["queries", "turned"], ["scores"], name="score"),
         onnx.helper.make_node("Softmax", ["scores"], ["shares"], name="share"),
-        onnx.helper.make_node("MatMul", ["shares", values], ["answers"], name="answer"),
+        onnx.helper.make_node("MatMul", ["shares", "values"], ["answers"], name="answer"),
         *([onnx.helper.make_node("Concat", ["shares", "shares"], ["twice"], axis=1, name="twice")] if looked else []),
     ]
     given = [onnx.helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in shapes.items()]
@@ -93,8 +94,9 @@ def test_attention(shared, looked):
     }
     before = run(model, **inputs)
     fuse_attention(model.graph)
-    assert [node.op_type for node in model.graph.node] == ["Attention", *(["Concat"] if looked else [])]
-    assert len(model.graph.node[0].output) == (4 if looked else 1)
+    turned, looking = ["Transpose"] * (perm[1] != 1), ["Concat"] * looked
+    assert [node.op_type for node in model.graph.node] == [*turned, "Attention", *looking]
+    assert len(model.graph.node[len(turned)].output) == (4 if looked else 1)
     after = run(model, **inputs)
     alone = [run(model, **{name: values[k : k + 1] for name, values in inputs.items()}) for k in range(3)]
     for ours, theirs, *rows in zip(after, before, *alone, strict=True):
