@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from ..manifest import FEATURES, Shape
 from .products import product
-from .projections import WORDS, Attention, Floats, answered, asked, flat, scored, size
+from .projections import WORDS, Attention, Floats, answered, asked, flat, size
 
 
 class CrossAttention:
@@ -63,7 +63,7 @@ class CrossAttention:
             keys = values = tf.expand_dims(memory[FEATURES], 1)  # (B, 1, N, C)
         else:
             keys, values = (memory[f"cross_{kind}_{i}"] for kind in ("keys", "values"))  # (B, H, N, D)
-        shares = tf.nn.softmax(scored(query, keys))
+        shares = tf.nn.softmax(tf.matmul(query, keys, transpose_b=True))  # (B, H, 1, N)
         return answered(shares, values, self._outputs[i], layer), shares
 
     @property

@@ -96,13 +96,11 @@ def fuse_attention(graph: onnx.GraphProto) -> None:
         readers = [node for node in graph.node if softmax.output[0] in node.input]
         [product] = [node for node in readers if node.op_type == "MatMul"]
         made = onnx.helper.make_node(
-            "Attention",
-            [queries, keys, product.input[1]],
-            [*product.output, *(["", "", *softmax.output] if len(readers) > 1 else [])],
-            name=product.name,
-            scale=1.0,
-            qk_matmul_output_mode=AFTER_SOFTMAX,
+            "Attention", [queries, keys, product.input[1]], product.output, name=product.name, scale=1.0
         )
+        if len(readers) > 1:
+            made.output.extend(["", "", *softmax.output])
+            made.attribute.append(onnx.helper.make_attribute("qk_matmul_output_mode", AFTER_SOFTMAX))
         graph.node.remove(product)
         softmax.CopyFrom(made)
     _drop_unused(graph)

@@ -80,11 +80,6 @@ def asked(x: tf.Tensor, query: Projection, layer: str) -> tf.Tensor:
     return by_heads(product(x, *flat(query), f"{layer}/query"), query)
 
 
-def scored(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-    """The scores (B, H, 1, N) of queries (B, H, 1, X) and keys (B, H or 1, N, X)."""
-    return tf.matmul(query, keys, transpose_b=True)
-
-
 def answered(shares: tf.Tensor, values: tf.Tensor, output: Projection, layer: str) -> tf.Tensor:
     """What shares (B, H, 1, N) of values (B, H or 1, N, X) come to, projected to (B, U)."""
     kernel, bias = output.kernel.reshape(-1, len(output.bias)), output.bias

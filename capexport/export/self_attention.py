@@ -19,7 +19,7 @@ from tensorflow.compiler.tf2xla.python import xla
 
 from ..manifest import STATES, Shape
 from .products import product
-from .projections import WORDS, Attention, Floats, answered, asked, by_heads, flat, scored, size
+from .projections import WORDS, Attention, Floats, answered, asked, by_heads, flat, size
 
 MASKED = -1e9
 
@@ -90,7 +90,7 @@ class SelfAttention:
 
     def _shares(self, query: tf.Tensor, keys: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
         """How much queries (B, H, 1, X) attend to keys: (B, H, 1, P)."""
-        scores = scored(query, keys)
+        scores = tf.matmul(query, keys, transpose_b=True)
         if not self._grows:
             future = tf.range(tf.shape(keys)[-2]) > position  # (P,)
             scores += tf.cast(future, tf.float32) * MASKED
