@@ -4,7 +4,8 @@ The body keeps the decoder's weights, which is a little faster under onnxruntime
 same at every step is computed before the loop: weights in float of those that are stored in another precision, and the
 photo's keys and values.
 
-B batch, T steps, L layers, H heads, D key dim, N image positions, V vocabulary, P past length.
+B batch, T steps, L layers, H heads, D key dim, N image positions, V vocabulary, P past length, X a head's share of a
+key.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 from ..bundle import banned_ids
 from ..manifest import Graph
 from ..vocabulary import Vocabulary
+from .onnx_step import spread, take_constant
 
 BOOL, FLOAT, INT32, INT64 = (getattr(onnx.TensorProto, name) for name in ("BOOL", "FLOAT", "INT32", "INT64"))
-AT_ONCE = ("Cast", "Mul", "Unsqueeze")  # engines compute others with the products that read them
 HOPELESS = -1e8  # a bias of logits that no word is chosen with; the tutorial's banned words have -1e9
 
 node = onnx.helper.make_node
@@ -40,8 +41,9 @@ def fuse(graphs: Mapping[str, Graph], models: Mapping[str, bytes], vocabulary: V
     cross = [tensor.name for tensor in graphs["encoder"].outputs]
     _prefix(encoder.graph, "encoder_", kept=["image"])
     _prefix(decoder.graph, "step_", kept=cross)
-    before = _take_constant(decoder.graph, cross)
-    caches = [t for t in graphs["decoder"].inputs if t.name.startswith("self_")]
+    spread(decoder.graph)
+    before = take_constant(decoder.graph, cross)
+    caches = [value for value in decoder.graph.input if value.name.startswith("step_self_")]
     attention = next(tensor.shape for tensor in graphs["decoder"].outputs if tensor.name == "attention")
     main = onnx.helper.make_graph(
         [
@@ -69,7 +71,7 @@ def fuse(graphs: Mapping[str, Graph], models: Mapping[str, bytes], vocabulary: V
                 true=np.array(True),
                 start=np.array(vocabulary.start),
                 end=np.array(vocabulary.end),
-                empty_cache=np.array([caches[0].shape[1], 0, caches[0].shape[3]]),
+                empty_cache=np.array([0, caches[0].type.tensor_type.shape.dim[2].dim_value]),
                 axis_0=np.array(0),
                 axis_2=np.array([2]),
                 one=np.array([1]),
@@ -100,23 +102,6 @@ def _prefix(graph: onnx.GraphProto, prefix: str, kept: Sequence[str] = ()) -> No
         each.name = renamed(each.name)
 
 
-def _take_constant(graph: onnx.GraphProto, memory: Sequence[str]) -> onnx.GraphProto:
-    """Take nodes that give the same of a photo at every step out of a graph, with their weights."""
-    known = {*memory, *(tensor.name for tensor in graph.initializer)}
-    taken = onnx.GraphProto()
-    for one in list(graph.node):
-        if one.op_type in AT_ONCE and known.issuperset(one.input):
-            known.update(one.output)
-            taken.node.append(one)
-            graph.node.remove(one)
-    read = {name for one in taken.node for name in one.input}
-    for tensor in list(graph.initializer):
-        if tensor.name in read:
-            taken.initializer.append(tensor)
-            graph.initializer.remove(tensor)
-    return taken
-
-
 def _allowed(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> dict[str, NDArray[np.float32]]:
     """What to add to a step's logits, so that no banned word is likeliest; nothing where their bias does so itself."""
     ids, weights = banned_ids(vocabulary), {tensor.name: tensor for tensor in decoder.initializer}
@@ -132,10 +117,10 @@ def _allowed(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> dict[str, NDAr
 def _body(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> onnx.GraphProto:
     """One step: the decoder, and the greedy choice of a word from its logits.
 
-    Carried from step to step: the tokens (B,) that were said, which rows (B, 1) go on, as numbers, and the caches
-    (B, H or 1, P, X). Gathered: the tokens (B, 1), their log-probabilities (B, 1) and the attention (L, B, H, N).
-    Positions and tokens are int64 here, which the decoder takes as well, and rows that have ended say something: each
-    further operator costs a word more than it computes.
+    Carried from step to step: the likeliest tokens (B, 1), which rows (B, 1) go on, as numbers, and the caches
+    (B, P, H * X or X). Gathered: the tokens (B, 1) that are said, their log-probabilities (B, 1) and the attention
+    (L, B, H, N). Positions and tokens are int64 here, which the decoder takes as well, and rows that have ended say
+    something: each further operator costs a word more than it computes.
     """
     inputs = {each.name: each for each in decoder.input}
     outputs = {each.name: each for each in decoder.output}
@@ -151,7 +136,6 @@ def _body(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> onnx.GraphProto:
             node("Where", ["is_last", "end", "likeliest"], ["said"]),
             node("LogSoftmax", ["step_logits"], ["all_log_probabilities"], axis=1),  # (B, V), of the banned words, too
             node("GatherElements", ["all_log_probabilities", "said"], ["log_probability"], axis=1),
-            node("Squeeze", ["said", "one"], ["next_tokens"]),
             node("Equal", ["said", "end"], ["ends"]),
             node("Where", ["ends", "no_token", "going"], ["goes_on"]),
             node("ReduceMax", ["goes_on"], ["any_number"], keepdims=0),
@@ -161,13 +145,14 @@ def _body(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> onnx.GraphProto:
         [
             value("step_position", INT64, []),
             value("any_going", BOOL, []),
-            value("step_tokens", INT64, ["B"]),
+            # onnxruntime joins sums and norms whose axes it knows to be the same, and computes them slower so.
+            value("step_tokens", INT64, [None, 1]),
             value("going", INT64, ["B", 1]),
             *(inputs[name] for name in caches),
         ],
         [
             value("any_goes_on", BOOL, []),
-            value("next_tokens", INT64, ["B"]),
+            value("likeliest", INT64, ["B", 1]),
             value("goes_on", INT64, ["B", 1]),
             *(outputs[name.replace("self_", "next_")] for name in caches),
             value("said", INT64, ["B", 1]),
@@ -185,11 +170,11 @@ def _loop(body: onnx.GraphProto, caches: int) -> list[onnx.NodeProto]:
     unread = [f"unread_{k}" for k in range(len(begin))]
     return [
         node("Shape", ["image"], ["batch"], start=0, end=1),
-        node("Expand", ["start", "batch"], ["start_tokens"]),  # (B,)
         node("Concat", ["batch", "one"], ["rows"], axis=0),
+        node("Expand", ["start", "rows"], ["start_tokens"]),  # (B, 1)
         node("Expand", ["one", "rows"], ["all_going"]),  # (B, 1), of ones
         node("Concat", ["batch", "empty_cache"], ["no_past_shape"], axis=0),
-        node("ConstantOfShape", ["no_past_shape"], ["no_past"]),  # (B, H or 1, 0, X)
+        node("ConstantOfShape", ["no_past_shape"], ["no_past"]),  # (B, 0, H * X or X)
         node(
             "Loop",
             ["max_length", "true", *begin],

@@ -52,7 +52,7 @@ def fuse_hard_activations(graph: onnx.GraphProto) -> None:
             else onnx.helper.make_node("HardSigmoid", [source], last.output, name=last.name, alpha=1 / 6, beta=0.5)
         )
         last.CopyFrom(made)
-    _drop_unused(graph)
+    drop_unused(graph)
 
 
 def fuse_layer_norms(graph: onnx.GraphProto) -> None:
@@ -73,7 +73,7 @@ def fuse_layer_norms(graph: onnx.GraphProto) -> None:
             epsilon=epsilon,
         )
         moved.CopyFrom(made)
-    _drop_unused(graph)
+    drop_unused(graph)
 
 
 def fuse_attention(graph: onnx.GraphProto) -> None:
@@ -103,7 +103,7 @@ def fuse_attention(graph: onnx.GraphProto) -> None:
             made.attribute.append(onnx.helper.make_attribute("qk_matmul_output_mode", AFTER_SOFTMAX))
         graph.node.remove(product)
         softmax.CopyFrom(made)
-    _drop_unused(graph)
+    drop_unused(graph)
 
 
 def _hard_sigmoids(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, onnx.NodeProto]]:
@@ -136,12 +136,15 @@ def _reader(graph: onnx.GraphProto, node: onnx.NodeProto) -> onnx.NodeProto:
     return reader
 
 
-def _drop_unused(graph: onnx.GraphProto) -> None:
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove nodes and weights that no output is computed from."""
     used = {value.name for value in graph.output}
     kept: list[onnx.NodeProto] = []
     for node in reversed(graph.node):
         if used.intersection(node.output):
             used.update(node.input)
             kept.append(node)
-    del graph.node[:]
+    weights = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.node[:], graph.initializer[:]
     graph.node.extend(reversed(kept))
+    graph.initializer.extend(weights)
