@@ -20,7 +20,7 @@ node = onnx.helper.make_node
 def spread(graph: onnx.GraphProto) -> None:
     """Change vectors (B, U) of a decoder, all of whose names begin with "step_", to (B, 1, U).
 
-    Of such, Attention takes heads apart by itself; else one in five of a step's operators would reshape something,
+    Of such, Attention takes heads apart by itself; else one in seven of a step's operators would reshape something,
     which takes longer than it looks. Tokens are (B, 1) then, logits still (B, V), and caches and what is looked at in
     the photo are (B, P or N, H * X or X).
     """
