@@ -79,11 +79,10 @@ class _Spreading:
         self._insert(lookups[0], node("Squeeze", ["step_tokens", APART], ["step_token_of_each"]))
         [place] = self._readers("step_position")
         [vector] = self._readers(place.output[0])
-        name = vector.output[0]
-        readers = self._readers(name)
-        for one in readers:
-            one.input[:] = [f"{name}_apart" if each == name else each for each in one.input]
-        self._insert(readers[0], node("Unsqueeze", [name, APART], [f"{name}_apart"]))
+        name, apart = vector.output[0], f"{vector.output[0]}_apart"
+        first = self._readers(name)[0]
+        self._replace(name, apart)
+        self._insert(first, node("Unsqueeze", [name, APART], [apart]))
 
     def logits(self) -> None:
         """Their product takes the vectors in two axes."""
@@ -101,8 +100,7 @@ class _Spreading:
         attention.input[:3] = [queries.input[0], keys, values]
         attention.attribute.append(onnx.helper.make_attribute("q_num_heads", heads))
         attention.attribute.append(onnx.helper.make_attribute("kv_num_heads", key_heads))
-        for one in self._readers(answers.output[0]):
-            one.input[:] = [attention.output[0] if each == answers.output[0] else each for each in one.input]
+        self._replace(answers.output[0], attention.output[0])
 
     def _looked_at(self, name: str) -> tuple[str, int]:
         """Keys or values (B, H or 1, N or P, X) as (B, N or P, H * X or X), and how many heads that are."""
@@ -125,15 +123,15 @@ class _Spreading:
         for value in (*self._graph.input, *self._graph.output):
             if value.name.startswith(("step_self_", "step_next_")):
                 batch, heads, length, width = value.type.tensor_type.shape.dim
-                width.dim_value *= heads.dim_value
-                value.CopyFrom(
-                    onnx.helper.make_tensor_value_info(
-                        value.name, onnx.TensorProto.FLOAT, [batch.dim_param, length.dim_param, width.dim_value]
-                    )
-                )
+                shape = [batch.dim_param, length.dim_param, heads.dim_value * width.dim_value]
+                value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, shape))
 
     def _readers(self, name: str) -> list[onnx.NodeProto]:
         return [one for one in self._graph.node if name in one.input]
+
+    def _replace(self, name: str, by: str) -> None:
+        for one in self._readers(name):
+            one.input[:] = [by if each == name else each for each in one.input]
 
     def _insert(self, before: onnx.NodeProto, made: onnx.NodeProto) -> None:
         made.name = made.output[0]
