@@ -35,7 +35,7 @@ def spread(graph: onnx.GraphProto) -> None:
         if one.op_type == "Attention":
             spreading.attention(one)
         elif one.op_type == "Split":
-            _attribute(one, "axis").i = -1
+            _set_axis(one, -1)
     spreading.caches()
     drop_unused(graph)
 
@@ -72,7 +72,7 @@ class _Spreading:
     def embedding(self) -> None:
         """Rows of plain tables are in three axes where tokens are in two; others are computed as before."""
         lookups = self._readers("step_tokens")
-        if all(len(self._weights[one.input[0]].dims) == 2 and _attribute(one, "axis").i == 0 for one in lookups):
+        if all(len(self._weights[one.input[0]].dims) == 2 and _axis(one) == 0 for one in lookups):
             return
         for one in lookups:
             one.input[1] = "step_token_of_each"
@@ -85,9 +85,10 @@ class _Spreading:
         self._insert(first, node("Unsqueeze", [name, APART], [apart]))
 
     def logits(self) -> None:
-        """Their product takes the vectors in two axes."""
-        biased = self._makers["step_logits"]
-        product = next(self._makers[name] for name in biased.input if name in self._makers)
+        """Their product takes the vectors in two axes; there is no bias after it where all of it is 0."""
+        product = self._makers["step_logits"]
+        if product.op_type == "Add":
+            product = next(self._makers[name] for name in product.input if name in self._makers)
         self._insert(product, node("Squeeze", [product.input[0], APART], ["step_vector_of_each"]))
         product.input[0] = "step_vector_of_each"
 
@@ -113,9 +114,9 @@ class _Spreading:
         if maker.op_type == "Unsqueeze":  # the photo's features
             return maker.input[0], 1
         cache, word = maker.input
-        if _attribute(maker, "axis").i != 1:
+        if _axis(maker) != 1:
             maker.input[1] = self._makers[word].input[0]
-            _attribute(maker, "axis").i = 1
+            _set_axis(maker, 1)
         return name, self._dimensions[cache][1].dim_value
 
     def caches(self) -> None:
@@ -138,5 +139,9 @@ class _Spreading:
         self._graph.node.insert([one.name for one in self._graph.node].index(before.name), made)
 
 
-def _attribute(one: onnx.NodeProto, name: str) -> onnx.AttributeProto:
-    return next(attribute for attribute in one.attribute if attribute.name == name)
+def _axis(one: onnx.NodeProto) -> int:
+    return next((attribute.i for attribute in one.attribute if attribute.name == "axis"), 0)
+
+
+def _set_axis(one: onnx.NodeProto, axis: int) -> None:
+    next(attribute for attribute in one.attribute if attribute.name == "axis").i = axis

@@ -12,21 +12,18 @@ from capexport.export.exporter import Exporter
 from tests.conftest import tiny_captioner
 
 TIED = "embeddings that are the logits' weights"
-FORMS = {  # what a decoder keeps of words and looks at in photos, by the length of its keys
-    "keys of words and of the photo": 4,
-    "states of words, features of the photo": 64,
-    TIED: None,
-}
-VARIANTS = [  # keys of the photo with states of words are the tiny captioner's own form, see test_fused.py
-    ("keys of words and of the photo", "fp32"),
-    ("states of words, features of the photo", "dynamic-int8"),
-    (TIED, "fp32"),
-    (TIED, "dynamic-int8"),
+UNBIASED = "logits without a bias"
+VARIANTS = [  # what a decoder keeps of words and looks at in photos is by the length of its keys
+    ("keys of words and of the photo", 4, "fp32"),
+    ("states of words, features of the photo", 64, "dynamic-int8"),
+    (UNBIASED, 16, "fp32"),
+    (TIED, None, "fp32"),
+    (TIED, None, "dynamic-int8"),
 ]
 SHAPING = {"Reshape", "Squeeze", "Unsqueeze", "Transpose"}
 
 
-@pytest.fixture(scope="module", params=VARIANTS, ids=" in ".join)
+@pytest.fixture(scope="module", params=VARIANTS, ids=lambda variant: f"{variant[0]} in {variant[2]}")
 def variant(request):
     return request.param
 
@@ -38,8 +35,10 @@ def form(variant):
 
 @pytest.fixture(scope="module")
 def bundle(variant, lively_encoder, tied, photos, tmp_path_factory):
-    form, recipe = variant
-    captioner = tied if form == TIED else tiny_captioner(lively_encoder, key_dim=FORMS[form])
+    form, key_dim, recipe = variant
+    captioner = tied if form == TIED else tiny_captioner(lively_encoder, key_dim=key_dim)
+    if form == UNBIASED:
+        captioner.output_layer.bias = np.zeros_like(captioner.output_layer.bias)
     export = Exporter(captioner, photos[:2]).export("onnx", recipe, fused=True)
     return export.write(tmp_path_factory.mktemp("bundles") / "bundle", gate=False)
 
