@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from graphlib import TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -53,14 +54,11 @@ class Rewriting:
 
     def sort(self) -> None:
         """Bring the nodes into an order in which they can be computed."""
-        waiting, known = list(self._graph.node), {""}
-        known |= {value.name for value in (*self._graph.input, *self._graph.initializer)}
+        nodes = list(self._graph.node)
+        makers = {name: k for k, node in enumerate(nodes) for name in node.output}
+        before = {k: [makers[name] for name in node.input if name in makers] for k, node in enumerate(nodes)}
         del self._graph.node[:]
-        while waiting:
-            ready = [node for node in waiting if known.issuperset(node.input)]
-            waiting = [node for node in waiting if not known.issuperset(node.input)]
-            known |= {name for node in ready for name in node.output}
-            self._graph.node.extend(ready)
+        self._graph.node.extend(nodes[k] for k in TopologicalSorter(before).static_order())
 
     def _tied(self, product: onnx.NodeProto) -> onnx.NodeProto | None:
         """The node, if there is one, that takes rows of a table that is the product's weights (U, V), transposed."""
