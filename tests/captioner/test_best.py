@@ -15,9 +15,16 @@ from capexport.captioner.storage import build_weights
 from capexport.captioner.weights import decoder_variables, encoder_variables
 from capexport.datasets import load_dataset
 from capexport.errors import OptionError, OutputError
+from tests.notebook import lively_backbone
 
 CONFIG = CaptionerConfig(
-    image_size=(64, 64), num_layers=1, units=16, vocabulary_size=40, max_length=12, dropout_rate=0.1
+    backbone="MobileNet",
+    image_size=(64, 64),
+    num_layers=1,
+    units=16,
+    vocabulary_size=40,
+    max_length=12,
+    dropout_rate=0.1,
 )
 OPTIONS = BestOptions(
     word_epochs=10,
@@ -38,10 +45,16 @@ def data(small_flickr8k):
     return load_dataset("flickr8k", small_flickr8k, "train"), load_dataset("flickr8k", small_flickr8k, "dev")
 
 
+@pytest.fixture(scope="module")
+def backbone(photos):
+    """One of few layers: none of these tests is about the encoder's own."""
+    return lively_backbone(CONFIG.backbone, 64, photos)
+
+
 @pytest.fixture
-def encoder(lively_encoder):
+def encoder(backbone):
     """Its own, since the recipe trains it."""
-    encoder = tf_clone(lively_encoder)
+    encoder = tf_clone(backbone)
     encoder.trainable = False
     return encoder
 
@@ -49,7 +62,7 @@ def encoder(lively_encoder):
 def tf_clone(model):
     from capexport.captioner.backbone import build_backbone
 
-    clone = build_backbone("MobileNetV3Small", (64, 64), None)
+    clone = build_backbone(CONFIG.backbone, (64, 64), None)
     clone.set_weights(model.get_weights())
     return clone
 
@@ -78,9 +91,9 @@ def weights(captioner):
     return {name: variable.numpy() for name, variable in named.items()}
 
 
-def test_every_stage_learns_and_a_cut_off_run_ends_as_the_undisturbed_one(lively_encoder, data, initial, tmp_path):
+def test_every_stage_learns_and_a_cut_off_run_ends_as_the_undisturbed_one(backbone, data, initial, tmp_path):
     lines = []
-    whole = train_best(CONFIG, tf_clone(lively_encoder), *data, tmp_path / "whole", OPTIONS, initial, lines.append)
+    whole = train_best(CONFIG, tf_clone(backbone), *data, tmp_path / "whole", OPTIONS, initial, lines.append)
     epochs = records(tmp_path / "whole")
     assert [epoch["stage"] for epoch in epochs] == ["word"] * 10 + ["cider"] * 3
     assert [line.split(":")[0] for line in lines[2:5]] == ["word epoch 1", "word epoch 2", "word epoch 3"]
@@ -94,9 +107,9 @@ def test_every_stage_learns_and_a_cut_off_run_ends_as_the_undisturbed_one(lively
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            train_best(CONFIG, tf_clone(lively_encoder), *data, tmp_path / "cut", OPTIONS, initial, interrupt)
+            train_best(CONFIG, tf_clone(backbone), *data, tmp_path / "cut", OPTIONS, initial, interrupt)
         assert not (tmp_path / "cut/config.json").exists()
-    resumed = train_best(CONFIG, tf_clone(lively_encoder), *data, tmp_path / "cut", OPTIONS, initial, lambda _: None)
+    resumed = train_best(CONFIG, tf_clone(backbone), *data, tmp_path / "cut", OPTIONS, initial, lambda _: None)
     for again, first in zip(records(tmp_path / "cut"), epochs, strict=True):
         for key in ("loss", "val_loss", "val_cider"):
             assert again[key] == pytest.approx(first[key], rel=1e-3, abs=1e-3)
@@ -131,7 +144,7 @@ def test_a_stage_keeps_its_best_epoch(encoder, data, initial, tmp_path, monkeypa
     assert any((measured[2][name] != value).any() for name, value in again.items())
 
 
-@pytest.mark.parametrize(("stage", "rate"), [("joint", 1e30), ("cider", 3.0)])
+@pytest.mark.parametrize(("stage", "rate"), [("joint", 1e30), ("cider", 1e30)])
 def test_training_that_comes_apart_says_so(stage, rate, encoder, data, initial, tmp_path):
     chosen = {"word_epochs": 0, "cider_epochs": 0, f"{stage}_epochs": 4, f"{stage}_rate": rate}
     options = dataclasses.replace(OPTIONS, **chosen)
@@ -170,9 +183,9 @@ def test_what_is_refused(encoder, data, initial, tmp_path):
         train_best(CONFIG, encoder, *data, tmp_path / "out", OPTIONS, initial)
 
 
-def test_training_for_cider_raises_it(lively_encoder, data, initial, tmp_path):
+def test_training_for_cider_raises_it(backbone, data, initial, tmp_path):
     """Of many samples, for the mean of a few says little."""
     options = dataclasses.replace(OPTIONS, cider_epochs=8, cider_rate=1e-3, samples=32)
-    train_best(CONFIG, tf_clone(lively_encoder), *data, tmp_path / "out", options, initial, lambda _: None)
+    train_best(CONFIG, tf_clone(backbone), *data, tmp_path / "out", options, initial, lambda _: None)
     cider = [-epoch["loss"] for epoch in records(tmp_path / "out")[10:]]
     assert min(cider[-3:]) > cider[0], cider

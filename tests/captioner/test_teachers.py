@@ -15,7 +15,7 @@ from capexport.captioner.objectives import cross_entropy, taught
 from capexport.captioner.teachers import Teachers
 from capexport.captioner.weights import decoder_variables
 from capexport.errors import SourceError
-from tests.captioner.test_best import CONFIG, OPTIONS, data, encoder, initial, records, tf_clone, weights  # noqa: F401
+from tests.captioner.test_best import CONFIG, OPTIONS, backbone, data, encoder, initial, records, tf_clone, weights  # noqa: F401
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def test_the_objective_is_the_teachers_cross_entropy_and_a_share_of_peoples(init
         assert found == pytest.approx((1 - share) * mine + share * people, rel=1e-5)
 
 
-def test_a_student_learns_from_them_and_goes_on_where_it_was_cut_off(lively_encoder, data, initial, teachers, tmp_path):  # noqa: F811
+def test_a_student_learns_from_them_and_goes_on_where_it_was_cut_off(backbone, data, initial, teachers, tmp_path):  # noqa: F811
     options = dataclasses.replace(OPTIONS, teachers=teachers, taught_epochs=6, taught_rate=1e-2, cider_epochs=0)
-    whole = train_best(CONFIG, tf_clone(lively_encoder), *data, tmp_path / "whole", options, initial, lambda _: None)
+    whole = train_best(CONFIG, tf_clone(backbone), *data, tmp_path / "whole", options, initial, lambda _: None)
     epochs = records(tmp_path / "whole")
     assert [epoch["stage"] for epoch in epochs] == ["taught"] * 6
     assert epochs[5]["loss"] < epochs[0]["loss"] - 0.2
@@ -82,8 +82,8 @@ def test_a_student_learns_from_them_and_goes_on_where_it_was_cut_off(lively_enco
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_best(CONFIG, tf_clone(lively_encoder), *data, tmp_path / "cut", options, initial, interrupt)
-    resumed = train_best(CONFIG, tf_clone(lively_encoder), *data, tmp_path / "cut", options, initial, lambda _: None)
+        train_best(CONFIG, tf_clone(backbone), *data, tmp_path / "cut", options, initial, interrupt)
+    resumed = train_best(CONFIG, tf_clone(backbone), *data, tmp_path / "cut", options, initial, lambda _: None)
     for name, value in weights(resumed).items():
         np.testing.assert_allclose(value, weights(whole)[name], rtol=1e-2, atol=1e-3, err_msg=name)
 

@@ -145,7 +145,7 @@ def test_an_ort_file_is_the_same_in_whatever_order_onnxruntime_lists_kernels(tin
     assert len({write(model) for _ in range(60)}) == 1
 
 
-def test_nothing_is_overwritten_unasked_and_nothing_half_written(tiny_source, tmp_path, monkeypatch):
+def test_nothing_is_overwritten_unasked_and_nothing_half_written(tiny_source, photos, tmp_path, monkeypatch):
     out = tmp_path / "out"
     out.mkdir()
     (out / "letter.txt").write_text("dear")
@@ -155,7 +155,7 @@ def test_nothing_is_overwritten_unasked_and_nothing_half_written(tiny_source, tm
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "letter.txt"]
     monkeypatch.setattr("capexport.bundle.read_bundle", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        capexport.convert(tiny_source, tmp_path / "stopped")
+        capexport.convert(tiny_source, tmp_path / "stopped", calibration=photos[:2])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 

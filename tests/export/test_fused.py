@@ -288,9 +288,10 @@ def test_what_is_no_caption_is_refused(change, message, tiny_bundles, pixels):
         GreedyGraph(bundle, lambda _: outputs).caption(pixels[:2])
 
 
-def test_the_command_makes_one(tiny_source, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert main(["convert", str(tiny_source), "--fused", "--no-gate", "--out", str(out)]) == 0
+def test_the_command_makes_one(tiny_source, photos, tmp_path, capsys):
+    out, calibration = tmp_path / "out", str(photos[0].parent)
+    arguments = ["--fused", "--no-gate", "--calibration", calibration, "--out", str(out)]
+    assert main(["convert", str(tiny_source), *arguments]) == 0
     assert "captioner.onnx: static shapes but for B" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} >= {"captioner.onnx", "encoder.onnx", "decoder.onnx"}
     assert capexport.load(out).greedy is not None

@@ -9,6 +9,7 @@ import capexport
 from capexport import SourceError, load_image
 from capexport.captioner.backbone import build_backbone
 from capexport.captioner.weights import decoder_variables, encoder_variables, fingerprint
+from capexport.export.convert import prepare
 from tests import notebook
 from tests.notebook import build_notebook, lively_backbone
 
@@ -33,8 +34,9 @@ def check_same_words(live, photos, tmp_path):
     pixels = [tf.cast(load_image(photo, size, "bilinear"), tf.float32) for photo in photos]
     spoken = [live.simple_gen(photo, temperature=0) for photo in pixels]
     assert len(set(spoken)) > 2
-    for to in ("onnx", "tflite"):
-        captioner = capexport.load(capexport.convert(live, tmp_path / to, to=to))
+    outs = {("onnx", "fp32"): tmp_path / "onnx", ("tflite", "fp32"): tmp_path / "tflite"}
+    for export, out in zip(prepare(live, outs, calibration=photos), outs.values(), strict=True):
+        captioner = capexport.load(export.write(out))
         assert captioner.bundle.manifest.preprocessing.resize == "bilinear"
         assert [" ".join(captioner.caption(photo).words[:-1]) for photo in photos] == spoken
 
