@@ -17,7 +17,7 @@ from .layers import no_companions as companions
 from .onnx_fused import fuse
 from .onnx_layers import layers, lower, observe
 from .onnx_layers import lower as mimic
-from .onnx_simplify import drop_idle_reshapes, fuse_attention, fuse_hard_activations, fuse_layer_norms
+from .onnx_simplify import drop_idle_reshapes, fuse_attention, fuse_hard_activations, fuse_layer_norms, fuse_rescaling
 
 __all__ = ["DIALECT", "TOOLS", "companions", "export", "finish", "fuse", "layers", "lower", "mimic", "observe", "write"]
 
@@ -40,6 +40,7 @@ def export(module: tf.Module) -> bytes:
     model = onnx.version_converter.convert_version(model, OPSET)
     model.ir_version = IR_VERSION
     drop_idle_reshapes(model.graph)
+    fuse_rescaling(model.graph)
     fuse_hard_activations(model.graph)
     if isinstance(module, DecoderGraph):
         fuse_layer_norms(model.graph)

@@ -167,7 +167,25 @@ class Rewriting:
         if len(node.input) > 2:
             product = self._node("Add", [product, node.input[2]], f"{name}_biased")
         self._graph.node.remove(node)
-        self._node("Transpose", [product], node.output[0], perm=[0, 3, 1, 2])
+        self._turn_back(product, node.output[0])
+
+    def _turn_back(self, rows: str, name: str) -> None:
+        """Maps (B, h, w, C) as (B, C, h, w) under this name, if they are not only added to others.
+
+        Then these are turned, too, and the sum is turned back: onnxruntime does so while it arranges it for convolving.
+        """
+        readers = [node for node in self._graph.node if name in node.input]
+        others = [other for node in readers for other in node.input if other != name]
+        given = {*self._weights, *(value.name for value in self._graph.output)}
+        if [node.op_type for node in readers] == ["Add"] and len(others) == 1 and not given & {name, *others}:
+            [residual], [turned] = readers, self._turned(others, readers[0].name)
+            self._graph.node.remove(residual)
+            rows, name = self._node("Add", [turned, rows], f"{residual.name}_rows"), residual.output[0]
+        self._node("Transpose", [rows], name, perm=[0, 3, 1, 2])
+
+    def _turned(self, maps: Sequence[str], prefix: str) -> list[str]:
+        """Maps (B, C, h, w) as (B, h, w, C)."""
+        return [self._node("Transpose", [name], f"{prefix}_{name}", perm=[0, 2, 3, 1]) for name in maps]
 
     def _channels_last(self, layer: Layer, factors: NDArray[np.float32]) -> str:
         """The layer's source (B, C, h, w) as (B, h, w, C), its channels multiplied by factors.
@@ -178,9 +196,7 @@ class Rewriting:
         products = [node for node in self._graph.node if layer.source in node.output and node.op_type == "Mul"]
         gated = bool(products) and not self._weights.keys() & {*products[0].input}
         *others, last = products[0].input if gated else [layer.source]
-        turned = [
-            self._node("Transpose", [part], f"{layer.node}_{part}", perm=[0, 2, 3, 1]) for part in (*others, last)
-        ]
+        turned = self._turned([*others, last], layer.node)
         turned[-1] = self._node("Mul", [turned[-1], *self._constants(layer.node, factors=factors)])
         return self._node("Mul", turned, f"{layer.node}_gated") if gated else turned[0]
 

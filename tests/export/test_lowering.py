@@ -69,16 +69,16 @@ class Small(tf.Module):
 
 
 class Gated(Small):
-    """x (B, 6, 6, 3) through a pointwise convolution, a gate of each channel and another one: y (B, 180)."""
+    """x (B, 6, 6, 3) through a pointwise convolution, a gate of each channel and another one, and added: y (B, 108)."""
 
-    def compute(self, x):
+    def compute(self, given):
         rng = np.random.default_rng(6)
-        lift, project = (rng.normal(size=(1, 1, *ends)).astype(np.float32) for ends in ((3, 8), (8, 5)))
+        lift, project = (rng.normal(size=(1, 1, *ends)).astype(np.float32) for ends in ((3, 8), (8, 3)))
         lift *= np.geomspace(0.01, 1, 8, dtype=np.float32)
-        x = tf.nn.conv2d(x, lift, 1, "VALID", name="layer_lift/Conv2D")
+        x = tf.nn.conv2d(given, lift, 1, "VALID", name="layer_lift/Conv2D")
         x = tf.nn.bias_add(x, np.linspace(-0.1, 0.1, 8, dtype=np.float32), name="layer_lift/BiasAdd")
         x *= tf.sigmoid(tf.reduce_mean(x, axis=(1, 2), keepdims=True))
-        return tf.reshape(tf.nn.conv2d(x, project, 1, "VALID", name="layer_project/Conv2D"), [-1, 180])
+        return tf.reshape(tf.nn.conv2d(x, project, 1, "VALID", name="layer_project/Conv2D") + given, [-1, 108])
 
 
 def made_input(rows=40, seed=0):
@@ -202,7 +202,7 @@ def test_a_row_does_not_depend_on_its_neighbours(precision, to, exported):
 
 
 def test_onnx_multiplies_calibrated_pointwise_convolutions_in_integers():
-    """As products of each place's channels, whose results are not rounded; a gate before it is part of it."""
+    """As products of each place's channels, not rounded; a gate before it is part of it, and what is added to it."""
     exported, x = format_module("onnx").export(Gated()), made_input(seed=1)
     layers = format_module("onnx").layers(exported)
     observation = observed("onnx", exported, made_input())
@@ -213,6 +213,8 @@ def test_onnx_multiplies_calibrated_pointwise_convolutions_in_integers():
         products = [("matmul", *expected_numbers("onnx", "matmul", STATIC))] * len(static)
         convolutions = [("conv", *expected_numbers("onnx", "conv", FLOAT))] * (2 - len(static))
         assert sorted(kinds_of_numbers("onnx", model)) == sorted(products + convolutions)
+        last = [node.op_type for node in onnx.load_from_string(model).graph.node[-5:]]
+        assert (last[:3] == ["MatMul", "Add", "Transpose"]) == (1 in static)
         error = np.abs(run("onnx", model, x) - truth).max() / np.abs(truth).max()
         assert 1e-6 < error < 0.02
         alone = np.concatenate([run("onnx", model, one[np.newaxis]) for one in x])

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from capexport.export.onnx import IR_VERSION, OPSET
-from capexport.export.onnx_simplify import fuse_attention, fuse_hard_activations
+from capexport.export.onnx_simplify import fuse_attention, fuse_hard_activations, fuse_rescaling
 
 FLOAT = onnx.TensorProto.FLOAT
 
@@ -66,6 +66,43 @@ def test_the_encoder_has_mobilenet_v3s(tiny_bundle):
     model = onnx.load_from_string(tiny_bundle.graph("encoder"))
     counts = Counter(node.op_type for node in model.graph.node)
     assert (counts["HardSwish"], counts["HardSigmoid"], counts["Clip"]) == (18, 9, 0)
+
+
+def pixels(read_twice, factors):
+    """bytes (2, 4) as numbers, times these factors, less 1; and perhaps the numbers themselves."""
+    nodes = [
+        onnx.helper.make_node("Cast", ["bytes"], ["numbers"], to=FLOAT, name="cast"),
+        onnx.helper.make_node("Mul", ["numbers", "factors"], ["scaled"], name="scale"),
+        onnx.helper.make_node("Sub", ["scaled", "one"], ["shifted"], name="shift"),
+    ]
+    outputs = [*["numbers"] * read_twice, "shifted"]
+    weights = {"factors": factors, "one": 1.0}
+    return model_of(
+        onnx.helper.make_graph(
+            nodes,
+            "small",
+            [onnx.helper.make_tensor_value_info("bytes", onnx.TensorProto.UINT8, [2, 4])],
+            [onnx.helper.make_tensor_value_info(name, FLOAT, [2, 4]) for name in outputs],
+            initializer=[onnx.numpy_helper.from_array(np.array(n, np.float32), name) for name, n in weights.items()],
+        )
+    )
+
+
+@pytest.mark.parametrize("read_twice", [False, True])
+@pytest.mark.parametrize("factors", [1 / 127.5, [1 / 127.5], [1, 2, 3, 4]], ids=["one", "one in a row", "several"])
+def test_rescaling(read_twice, factors):
+    model, given = pixels(read_twice, factors), {"bytes": np.arange(0, 256, 32, dtype=np.uint8).reshape(2, 4)}
+    before = run(model, **given)
+    fuse_rescaling(model.graph)
+    several = np.size(factors) > 1
+    expected = [*["Cast"] * (several or read_twice), "Mul" if several else "DequantizeLinear", "Sub"]
+    assert [node.op_type for node in model.graph.node] == expected
+    np.testing.assert_array_equal(run(model, **given), before)
+
+
+def test_the_encoder_scales_its_pixels_in_one_pass(tiny_bundle):
+    first = onnx.load_from_string(tiny_bundle.graph("encoder")).graph.node[0]
+    assert (first.op_type, *first.input[:1]) == ("DequantizeLinear", "image")
 
 
 @pytest.mark.parametrize("looked", [True, False])
