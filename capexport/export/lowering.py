@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from ..manifest import Graph
 from ..parity.vectors import ParityVector
 from ..recipes import INT8, Precision, Step
 from ..runtime.backend import GraphBackend, Runner, Tensors
-from ..runtime.engines import open_graph
+from ..runtime.engines import is_parallel, open_graph
+from ..runtime.workers import cores
 from .layers import Format, Layer, Observation, Precisions
 from .sensitivity import Choice, Outputs, choose
 
@@ -22,6 +23,7 @@ Rehearsal = Callable[[Runner], object]  # uses a graph as captioning does
 Trial = Callable[[Runner], list[Outputs]]  # a rehearsal that tells what the captioner says
 
 BATCH = 7  # of photos; larger ones take no less time a photo, and more memory
+AT_ONCE = 4  # the most trials: half of one is Python's work, which threads do in turns
 WORDS = "output"  # the layer whose channels are words: calibration says few of them, and learns nothing of the others
 
 
@@ -82,17 +84,19 @@ class Lowering:
         self._to, self._format, self._model = to, format, model
         self._rehearse, self._try_out = rehearse, try_out
         self._known: dict[tuple[Step, ...], tuple[Choice, ...]] = {}
+        self._at_once = min(cores(), AT_ONCE) if is_parallel(to) else 1
+        self._threads = 1 if self._at_once > 1 else None  # of an engine
 
     @cached_property
     def run(self) -> Runner:
         """The graph in float, in its engine."""
-        return open_graph(self._to, self._model, self._outputs, None, "a graph in float")
+        return open_graph(self._to, self._model, self._outputs, self._threads, "a graph in float")
 
     def lower(self, steps: Sequence[Step]) -> Lowered:
         """The graph after a recipe's steps."""
         choices = self._choices(tuple(steps))
         precisions = choices[-1].precisions if choices else {}
-        return Lowered(self._format.lower(self._model, precisions, self._needed(precisions)), choices)
+        return Lowered(self._format.lower(self._model, precisions, self._needed(precisions.values())), choices)
 
     def _choices(self, steps: tuple[Step, ...]) -> tuple[Choice, ...]:
         if not steps:
@@ -106,7 +110,8 @@ class Lowering:
         costs = [self._cost(layer, step.precision) for layer in self._layers]
         static = step.precision is Precision.STATIC
         barred = [layer.node for layer in self._layers if static and (layer.name == WORDS or not layer.integral)]
-        return choose(self._layers, costs, self._trial, step, before, barred)
+        trial = partial(self._trial, self._needed({step.precision, *before.values()}))
+        return choose(self._layers, costs, trial, step, before, barred, self._at_once)
 
     @property
     def _layers(self) -> Sequence[Layer]:
@@ -120,14 +125,14 @@ class Lowering:
     def _outputs(self) -> list[str]:
         return [tensor.name for tensor in self.graph.outputs]
 
-    def _needed(self, precisions: Precisions) -> Observation:
+    def _needed(self, precisions: Collection[Precision]) -> Observation:
         """What the precisions need to know of the graph in use, which takes long to find out."""
-        return self._observation if INT8.intersection(precisions.values()) else Observation()
+        return self._observation if INT8.intersection(precisions) else Observation()
 
-    def _trial(self, precisions: Precisions) -> list[Outputs]:
-        model = self._format.mimic(self._model, precisions, self._needed(precisions))
+    def _trial(self, observation: Observation, precisions: Precisions) -> list[Outputs]:
+        model = self._format.mimic(self._model, precisions, observation)
         try:
-            run = open_graph(self._to, model, self._outputs, None, "a graph that is tried out")
+            run = open_graph(self._to, model, self._outputs, self._threads, "a graph that is tried out")
         except BundleError:
             return []
         return self._try_out(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,7 @@ def choose(
     step: Step,
     before: Precisions,
     barred: Collection[str] = (),
+    at_once: int = 1,
 ) -> Choice:
     """Give as much of the cost as the step's budget of error allows its precision; the rest stays as before.
 
@@ -71,13 +73,19 @@ def choose(
     Errors of single layers add up as squares, near enough to choose by: those with the least squared error for their
     cost come first, and those that fit into the budget are taken. If together they lose more after all, fewer are.
 
-    barred  nodes of layers that are not to take the step
+    barred   nodes of layers that are not to take the step
+    at_once  trials that may run at the same time, in threads
     """
     truth, wanted = trial(before), step.precision
     least = step.worthwhile * sum(costs)
     candidates = [k for k, layer in enumerate(layers) if costs[k] >= least and layer.node not in barred]
-    tried = track(candidates, len(candidates), f"trying layers: {wanted.name.lower()}")
-    alone = {k: output_error(trial({**before, layers[k].node: wanted}), truth) for k in tried}
+
+    def loss(k: int) -> float:
+        return output_error(trial({**before, layers[k].node: wanted}), truth)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        losses = track(pool.map(loss, candidates), len(candidates), f"trying layers: {wanted.name.lower()}")
+        alone = dict(zip(candidates, losses, strict=True))
     order = sorted(candidates, key=lambda k: alone[k] ** 2 / costs[k])
 
     def after(taken: Collection[int]) -> Precisions:

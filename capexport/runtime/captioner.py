@@ -22,7 +22,7 @@ from .decoding import Decoding, decode
 from .engines import open_bundle
 from .greedy import GreedyGraph
 from .options import DEFAULT, DecodingOptions, with_fields
-from .workers import Workers
+from .workers import Workers, cores
 
 OnError = Literal["raise", "skip"]
 
@@ -43,17 +43,12 @@ def load(
     """
     checked = bundle if isinstance(bundle, Bundle) else read_bundle(Path(bundle))
     engines = open_bundle(checked, threads, device)
-    captioner = Captioner(checked, engines.backend, engines.greedy, engines.crowd, threads or _cores())
+    captioner = Captioner(checked, engines.backend, engines.greedy, engines.crowd, threads or cores())
     if verify:
         from ..parity.own import check_itself  # which holds captioners against vectors, and so needs this module
 
         check_itself(captioner)
     return captioner
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _parts(pixels: NDArray[np.uint8], size: int) -> list[NDArray[np.uint8]]:
@@ -83,7 +78,7 @@ class Captioner:
         self.threads = threads
         self._crowd = crowd
         self._turn = threading.Lock()
-        self._workers = Workers(max(threads, _cores()))
+        self._workers = Workers(max(threads, cores()))
 
     def __repr__(self) -> str:
         return f"<Captioner {self.bundle.label}>"

@@ -90,6 +90,12 @@ def open_graph(
     return model_of.runner(outputs)
 
 
+def is_parallel(to: str) -> bool:
+    """Whether a graph of a format may run in several threads at once."""
+    parallel: bool = _engine(to).PARALLEL
+    return parallel
+
+
 def _opened_late(open_it: Callable[[], Runner]) -> Runner:
     """A runner that is opened by its first run, once, whichever thread that is in."""
     lock = threading.Lock()

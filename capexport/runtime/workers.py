@@ -18,6 +18,11 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Workers:
     """Some threads, which are started when they are first needed, and the one that asked first: it works itself.
 

@@ -1,5 +1,8 @@
 """Which layers take a step, against choices and errors found the slow way."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -192,3 +195,34 @@ def test_what_is_added_to_all_logits_is_no_matter():
     truth = made_outputs(0)
     assert output_error(changed(truth, logits=lambda values: values + 3), truth) < 1e-6
     assert output_error(changed(truth, attention=lambda values: values * 2), truth) > 0.5
+
+
+def test_trials_at_once_say_the_same():
+    """Three run at the same time, or none would begin the second; layers are told apart whichever ends first."""
+    layers, three, running = made_layers(6), threading.Barrier(3), threading.local()
+    adding = adding_trial({STATIC: np.geomspace(0.1, 0.6, 6)}, layers)
+    main = threading.get_ident()
+
+    def trial(precisions):
+        if threading.get_ident() != main and not hasattr(running, "begun"):
+            running.begun = True
+            three.wait(timeout=60)
+        return adding(precisions)
+
+    step = Step(STATIC, budget=0.3)
+    assert choose(layers, [1] * 6, trial, step, {}, at_once=3) == choose(layers, [1] * 6, adding, step, {})
+
+
+def test_a_trial_that_fails_ends_the_others():
+    layers, tried = made_layers(100), []
+
+    def trial(precisions):
+        tried.append(precisions)
+        if STATIC in precisions.values():
+            time.sleep(0.02)
+            raise KeyboardInterrupt
+        return adding_trial({}, layers)(precisions)
+
+    with pytest.raises(KeyboardInterrupt):
+        choose(layers, [1] * 100, trial, Step(STATIC, budget=0.3), {}, at_once=2)
+    assert len(tried) < 100
