@@ -170,9 +170,9 @@ class Rewriting:
         self._turn_back(product, node.output[0])
 
     def _turn_back(self, rows: str, name: str) -> None:
-        """Maps (B, h, w, C) as (B, C, h, w) under this name, if they are not only added to others.
+        """Give maps (B, h, w, C) under this name, as (B, C, h, w); the sum instead, where they are only added to others.
 
-        Then these are turned, too, and the sum is turned back: onnxruntime does so while it arranges it for convolving.
+        These others are turned for it: onnxruntime turns them, and the sum, along with what it does to them anyway.
         """
         readers = [node for node in self._graph.node if name in node.input]
         others = [other for node in readers for other in node.input if other != name]
