@@ -170,7 +170,7 @@ class Rewriting:
         self._turn_back(product, node.output[0])
 
     def _turn_back(self, rows: str, name: str) -> None:
-        """Give maps (B, h, w, C) under this name, as (B, C, h, w); the sum instead, where they are only added to others.
+        """Give maps (B, h, w, C) under this name, as (B, C, h, w); or their sum with others, if there is no other use.
 
         These others are turned for it: onnxruntime turns them, and the sum, along with what it does to them anyway.
         """
