@@ -15,6 +15,7 @@ from ..runtime.backend import Runner, Tensors
 from ..runtime.onnx import Model
 from .layers import KNOWN, Layer, Observation, Observer, Precisions, layer_name
 from .onnx_rewriting import CONTRIB, Rewriting, pointwise
+from .onnx_simplify import readers
 
 ACTIVATIONS = ("Relu", "Clip")  # engines compute them along with the convolution before them
 SIGMOIDS = ("HardSwish", "HardSigmoid", "Sigmoid")  # onnxruntime these, too, but not along with one in integers
@@ -75,9 +76,9 @@ def lower(model: bytes, precisions: Precisions, observation: Observation) -> byt
 
 def _layer(graph: onnx.GraphProto, node: onnx.NodeProto, weights: list[int]) -> Layer:
     depthwise = node.op_type == "Conv" and weights[1] == 1 and weights[0] > 1
-    after = [other for other in graph.node if node.output[0] in other.input]
+    after = readers(graph, node.output[0])
     fused = node.op_type == "Conv" and len(after) == 1 and after[0].op_type in ACTIVATIONS
-    activated = any(other.op_type in (*ACTIVATIONS, *SIGMOIDS) for other in _readers(graph, node.output[0]))
+    activated = any(other.op_type in (*ACTIVATIONS, *SIGMOIDS) for other in _final_readers(graph, node.output[0]))
     count, columns = int(np.prod(weights)), weights[1 if node.op_type == "MatMul" else 0]
     dense = count >= DENSE * (columns + count // columns)
     return Layer(
@@ -93,8 +94,7 @@ def _layer(graph: onnx.GraphProto, node: onnx.NodeProto, weights: list[int]) -> 
     )
 
 
-def _readers(graph: onnx.GraphProto, name: str) -> Iterator[onnx.NodeProto]:
+def _final_readers(graph: onnx.GraphProto, name: str) -> Iterator[onnx.NodeProto]:
     """What is computed of a tensor, be it transposed or not."""
-    for node in graph.node:
-        if name in node.input:
-            yield from _readers(graph, node.output[0]) if node.op_type == "Transpose" else [node]
+    for node in readers(graph, name):
+        yield from _final_readers(graph, node.output[0]) if node.op_type == "Transpose" else [node]

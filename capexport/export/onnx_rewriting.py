@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..recipes import Precision
 from .compensation import LEVELS
 from .layers import Layer, Observation, Rounding, least_scales
+from .onnx_simplify import readers
 
 CONTRIB = "com.microsoft"  # the domain of onnxruntime's own operators
 BLOCKS = (256, 128)  # of MatMulNBits: the larger the faster, where no input is left over; error hardly depends on it
@@ -174,11 +175,11 @@ class Rewriting:
 
         These others are turned for it: onnxruntime turns them, and the sum, along with what it does to them anyway.
         """
-        readers = [node for node in self._graph.node if name in node.input]
-        others = [other for node in readers for other in node.input if other != name]
+        reading = readers(self._graph, name)
+        others = [other for node in reading for other in node.input if other != name]
         given = {*self._weights, *(value.name for value in self._graph.output)}
-        if [node.op_type for node in readers] == ["Add"] and len(others) == 1 and not given & {name, *others}:
-            [residual], [turned] = readers, self._turned(others, readers[0].name)
+        if [node.op_type for node in reading] == ["Add"] and len(others) == 1 and not given & {name, *others}:
+            [residual], [turned] = reading, self._turned(others, reading[0].name)
             self._graph.node.remove(residual)
             rows, name = self._node("Add", [turned, rows], f"{residual.name}_rows"), residual.output[0]
         self._node("Transpose", [rows], name, perm=[0, 3, 1, 2])

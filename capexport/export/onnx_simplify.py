@@ -44,7 +44,7 @@ def fuse_hard_activations(graph: onnx.GraphProto) -> None:
     """
     for node, gate in list(_hard_sigmoids(graph)):
         source, result = node.input[0], gate.output[0]
-        products = [other for other in graph.node if result in other.input]
+        products = readers(graph, result)
         swish = len(products) == 1 and products[0].op_type == "Mul" and source in products[0].input
         last = products[0] if swish else gate
         made = (
@@ -64,10 +64,10 @@ def fuse_rescaling(graph: onnx.GraphProto) -> None:
     numbers = _numbers(graph)
     pixels = {value.name for value in graph.input if value.type.tensor_type.elem_type == onnx.TensorProto.UINT8}
     for cast in [node for node in graph.node if node.op_type == "Cast" and node.input[0] in pixels]:
-        readers = [node for node in graph.node if cast.output[0] in node.input]
-        scales = [name for node in readers for name in node.input if name in numbers]
-        if [node.op_type for node in readers] == ["Mul"] and scales:
-            [product], [scale] = readers, scales
+        reading = readers(graph, cast.output[0])
+        scales = [name for node in reading for name in node.input if name in numbers]
+        if [node.op_type for node in reading] == ["Mul"] and scales:
+            [product], [scale] = reading, scales
             graph.initializer.append(onnx.helper.make_tensor(f"{scale}_step", FLOAT, [], [numbers[scale]]))
             made = onnx.helper.make_node(
                 "DequantizeLinear", [cast.input[0], f"{scale}_step"], product.output, name=product.name
@@ -114,12 +114,12 @@ def fuse_attention(graph: onnx.GraphProto) -> None:
             scores.CopyFrom(
                 onnx.helper.make_node("Transpose", [given], [keys], name=keys, perm=[batch, heads, row, width])
             )
-        readers = [node for node in graph.node if softmax.output[0] in node.input]
-        [product] = [node for node in readers if node.op_type == "MatMul"]
+        reading = readers(graph, softmax.output[0])
+        [product] = [node for node in reading if node.op_type == "MatMul"]
         made = onnx.helper.make_node(
             "Attention", [queries, keys, product.input[1]], product.output, name=product.name, scale=1.0
         )
-        if len(readers) > 1:
+        if len(reading) > 1:
             made.output.extend(["", "", *softmax.output])
             made.attribute.append(onnx.helper.make_attribute("qk_matmul_output_mode", AFTER_SOFTMAX))
         graph.node.remove(product)
@@ -130,15 +130,15 @@ def fuse_attention(graph: onnx.GraphProto) -> None:
 def _hard_sigmoids(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, onnx.NodeProto]]:
     """The first and last of three operators that add 3, clip to 0 and 6, and divide by 6, and give nothing else."""
     numbers = _numbers(graph)
-    readers: dict[str, list[onnx.NodeProto]] = {}
+    reading: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:
-            readers.setdefault(name, []).append(node)
+            reading.setdefault(name, []).append(node)
     outputs = {value.name for value in graph.output}
     for first in graph.node:
         chain = [first]
-        while len(chain) < 3 and chain[-1].output[0] not in outputs and len(readers.get(chain[-1].output[0], ())) == 1:
-            chain += readers[chain[-1].output[0]]
+        while len(chain) < 3 and chain[-1].output[0] not in outputs and len(reading.get(chain[-1].output[0], ())) == 1:
+            chain += reading[chain[-1].output[0]]
         if [node.op_type for node in chain] == ["Add", "Clip", "Mul"]:
             found = [numbers.get(name, np.nan) for node in chain for name in node.input[1:]]
             if np.allclose(found, [3, 0, 6, 1 / 6]):
@@ -153,8 +153,13 @@ def _numbers(graph: onnx.GraphProto) -> dict[str, float]:
 
 def _reader(graph: onnx.GraphProto, node: onnx.NodeProto) -> onnx.NodeProto:
     """The one node that reads another's result."""
-    [reader] = [other for other in graph.node if node.output[0] in other.input]
+    [reader] = readers(graph, node.output[0])
     return reader
+
+
+def readers(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
+    """The nodes that read a tensor, in the order of the graph."""
+    return [node for node in graph.node if name in node.input]
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import onnx
 
-from .onnx_simplify import drop_unused
+from .onnx_simplify import drop_unused, readers
 
 AT_ONCE = ("Cast", "Mul", "Reshape", "Transpose")  # engines compute others with the products that read them
 APART, JOINED = "step_apart", "step_joined"  # constants: the axis between B and U, and what (B, N, H, D) becomes
@@ -71,16 +71,16 @@ class _Spreading:
 
     def embedding(self) -> None:
         """Rows of plain tables are in three axes where tokens are in two; others are computed as before."""
-        lookups = self._readers("step_tokens")
+        lookups = readers(self._graph, "step_tokens")
         if all(len(self._weights[one.input[0]].dims) == 2 and _axis(one) == 0 for one in lookups):
             return
         for one in lookups:
             one.input[1] = "step_token_of_each"
         self._insert(lookups[0], node("Squeeze", ["step_tokens", APART], ["step_token_of_each"]))
-        [place] = self._readers("step_position")
-        [vector] = self._readers(place.output[0])
+        [place] = readers(self._graph, "step_position")
+        [vector] = readers(self._graph, place.output[0])
         name, apart = vector.output[0], f"{vector.output[0]}_apart"
-        first = self._readers(name)[0]
+        first = readers(self._graph, name)[0]
         self._replace(name, apart)
         self._insert(first, node("Unsqueeze", [name, APART], [apart]))
 
@@ -94,7 +94,7 @@ class _Spreading:
 
     def attention(self, attention: onnx.NodeProto) -> None:
         """It takes queries (B, 1, H * X) as a product gives them, and gives what the next product takes."""
-        queries, [answers] = self._makers[attention.input[0]], self._readers(attention.output[0])
+        queries, [answers] = self._makers[attention.input[0]], readers(self._graph, attention.output[0])
         heads = onnx.numpy_helper.to_array(self._weights[queries.input[1]]).tolist()[1]
         keys, key_heads = self._looked_at(attention.input[1])
         values, _ = self._looked_at(attention.input[2])
@@ -127,11 +127,8 @@ class _Spreading:
                 shape = [batch.dim_param, length.dim_param, heads.dim_value * width.dim_value]
                 value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, shape))
 
-    def _readers(self, name: str) -> list[onnx.NodeProto]:
-        return [one for one in self._graph.node if name in one.input]
-
     def _replace(self, name: str, by: str) -> None:
-        for one in self._readers(name):
+        for one in readers(self._graph, name):
             one.input[:] = [by if each == name else each for each in one.input]
 
     def _insert(self, before: onnx.NodeProto, made: onnx.NodeProto) -> None:
