@@ -110,7 +110,8 @@ def load_image(photo: Photo, size: tuple[int, int] = (224, 224), resize: str = "
         pixels = decode_jpeg(image, file.read(MOST_BYTES), fast)
         return _flatten(image) if pixels is None else _turned(pixels, _turn(image))
 
-    return RESIZERS[resize](_read(photo, decoded), size)
+    upright = _read(photo, decoded)
+    return np.asarray(upright) if _size(upright) == tuple(size) else RESIZERS[resize](upright, size)
 
 
 def read_photo(photo: Photo, decode: Callable[[Image.Image], Image.Image] = lambda image: image) -> Image.Image:
@@ -333,8 +334,6 @@ def _neighbours(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.
 
 
 def _bilinear_antialias(image: Upright, size: tuple[int, int]) -> Pixels:
-    if _size(image) == tuple(size):
-        return np.asarray(image)
     whole = image if isinstance(image, Image.Image) else Image.fromarray(image)
     return np.asarray(whole.resize(size[::-1], Image.Resampling.BILINEAR))
 

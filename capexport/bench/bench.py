@@ -37,13 +37,14 @@ class Measures:
     preprocess, encode, first_token, per_token  medians; the first token's after the encoder, a later token's. None but
                       the first where one graph makes whole captions
     p50, p90, p99     of whole captions, from file to words
+    from_pixels       the median of whole captions without preprocessing
     throughput        captions a second by batch size, without preprocessing; none where there are no batches
     peak_bytes        the most memory, up to and including single captions
     tokens            of a caption, [END] included, on average
     same_words        the share of captions that are Keras', token for token
-    roofline          the time that the machine's limits allow, over p50 without preprocessing; None for Keras, and
-                      where the encoder and the decoder share a file
-    over_eager, over_function  how many times as fast as Keras, eager and under tf.function, by p50
+    roofline          the time that the machine's limits allow, over from_pixels; None for Keras, and where the encoder
+                      and the decoder share a file
+    over_eager, over_function  how many times as fast as Keras, eager and under tf.function, by from_pixels
     """
 
     load: float
@@ -55,6 +56,7 @@ class Measures:
     p50: float
     p90: float
     p99: float
+    from_pixels: float
     throughput: dict[int, float]
     peak_bytes: int
     tokens: float
@@ -135,8 +137,7 @@ def bench(
         measures = _measures(timings, name, starts[name], batches[name], peaks[name])
         if named:
             limit = machine.limit(named.manifest, measures.tokens)
-            roofline = limit / (measures.p50 - measures.preprocess) if limit else None
-            measures = dataclasses.replace(measures, roofline=roofline)
+            measures = dataclasses.replace(measures, roofline=limit / measures.from_pixels if limit else None)
         rows.append(Row(name, starts[name]["device"], size, measures))
     return Bench(tuple(rows), len(photos), rounds * TURN, threads, os.cpu_count(), machine)
 
@@ -176,6 +177,7 @@ def _measures(
 ) -> Measures:
     own, truth = timings[name], timings.get(EAGER) or timings.get(FUNCTION)
     p50, p90, p99 = np.percentile([one.caption for one in own], [50, 90, 99]).tolist()
+    from_pixels = _from_pixels(own)
     later = [seconds for one in own for seconds in one.later]
     return Measures(
         load=start["load"],
@@ -187,13 +189,14 @@ def _measures(
         p50=p50,
         p90=p90,
         p99=p99,
+        from_pixels=from_pixels,
         throughput=throughput,
         peak_bytes=peak,
         tokens=float(np.mean([len(one.tokens) for one in own])),
         same_words=_same(own, truth) if truth else None,
         roofline=None,
-        over_eager=_times_as_fast(p50, timings.get(EAGER)),
-        over_function=_times_as_fast(p50, timings.get(FUNCTION)),
+        over_eager=_times_as_fast(from_pixels, timings.get(EAGER)),
+        over_function=_times_as_fast(from_pixels, timings.get(FUNCTION)),
     )
 
 
@@ -203,8 +206,12 @@ def _median(values: Sequence[float | None]) -> float | None:
     return float(np.median(there)) if there else None
 
 
-def _times_as_fast(p50: float, others: Sequence[Timing] | None) -> float | None:
-    return float(np.median([one.caption for one in others])) / p50 if others else None
+def _from_pixels(timings: Sequence[Timing]) -> float:
+    return float(np.median([one.from_pixels for one in timings]))
+
+
+def _times_as_fast(from_pixels: float, others: Sequence[Timing] | None) -> float | None:
+    return _from_pixels(others) / from_pixels if others else None
 
 
 def _same(timings: Sequence[Timing], truth: Sequence[Timing]) -> float:

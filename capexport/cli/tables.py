@@ -19,7 +19,7 @@ def markdown_table(header: Cells, rows: Sequence[Cells]) -> str:
 
 def aligned_table(header: Cells, rows: Sequence[Cells]) -> str:
     """In aligned columns, the header's words above each other."""
-    stacked = [textwrap.wrap(name, HEADER_WIDTH) for name in header]
+    stacked = [textwrap.wrap(name, HEADER_WIDTH, break_long_words=False) for name in header]
     height = max(map(len, stacked))
     above = [[*[""] * (height - len(words)), *words] for words in stacked]
     lines = [*map(list, zip(*above, strict=True)), *rows]
