@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from .errors import OutputError
 
 KINDS = ("part", "old")
+_numbers = itertools.count()  # threads may write the same target
 _ours: set[Path] = set()  # what this process is writing; others that bear its number are of an earlier one's
 
 
@@ -92,7 +94,8 @@ def clear_partials(directory: Path, name: str = "", suffix: str = "") -> None:
     What a process that still runs is writing there stays.
     """
     for partial in directory.glob(".*.[0-9]*.*"):
-        target, process, kind = partial.name[1:].rsplit(".", 2)
+        target, writer, kind = partial.name[1:].rsplit(".", 2)
+        process, _, _ = writer.partition("-")
         if kind not in KINDS or not process.isdecimal() or not target.endswith(suffix) or (name and target != name):
             continue
         if partial in _ours or _runs(int(process)):
@@ -110,7 +113,7 @@ def check_plain(target: Path) -> None:
 
 
 def _beside(target: Path, kind: str) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}.{kind}")
+    return target.with_name(f".{target.name}.{os.getpid()}-{next(_numbers)}.{kind}")
 
 
 def _runs(process: int) -> bool:

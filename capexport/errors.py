@@ -1,6 +1,7 @@
 """Every error a user can cause, as one tree; the command line turns each into one sentence and exit code 2.
 
-The sentence is one line whatever it quotes: names in files may hold line breaks or a terminal's control sequences.
+All can be pickled, as they are on their way out of another process. The sentence is one line whatever it quotes:
+names in files may hold line breaks or a terminal's control sequences.
 
 CapexportError
 ├── ImageError          a photo that cannot be read, or is not one
@@ -16,6 +17,8 @@ CapexportError
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class CapexportError(Exception):
@@ -59,8 +62,12 @@ class DownloadError(DataError):
 
     def __init__(self, url: str, reason: str, transient: bool = False) -> None:
         super().__init__(f"{url} cannot be fetched: {reason}.")
+        self.url = url
         self.reason = reason
         self.transient = transient
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.url, self.reason, self.transient)
 
 
 class OptionError(CapexportError):
@@ -82,3 +89,6 @@ class MissingExtraError(CapexportError, ImportError):
         super().__init__(f"{package} is not installed; install it with: pip install 'capexport[{extra}]'")
         self.package = package
         self.extra = extra
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.package, self.extra)

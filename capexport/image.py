@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,6 +79,8 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }  # EXIF's orientation -> what makes such a photo upright
 
+_alone = threading.Lock()  # Pillow reads an image when it is first asked for, and fails if two threads ask
+
 # Of what Pillow makes do with, and of large photos: a photo is read or refused, and MAX_PIXELS is checked here.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -91,10 +94,10 @@ def load_image(photo: Photo, size: tuple[int, int] = (224, 224), resize: str = "
     size    (height, width) in pixels; the aspect ratio is not kept, as in the tutorial
     resize  one of RESIZERS; "bilinear" loads a photo as the tutorial does, with TensorFlow's pixels of a JPEG file
 
-    EXIF orientation is applied and transparency is laid over white. JPEG files of several times the size are decoded
-    to a half, a quarter or an eighth of their sides, which takes as much less time; what is then resized is still
-    SPARE times as large. Raises ImageError for anything that is not a readable photo, OptionError for an unknown
-    resizer.
+    EXIF orientation is applied (of a PIL image also what its XMP says, as Pillow has it) and transparency is laid over
+    white. JPEG files of several times the size are decoded to a half, a quarter or an eighth of their sides, which
+    takes as much less time; what is then resized is still SPARE times as large. Raises ImageError for anything that is
+    not a readable photo, OptionError for an unknown resizer.
     """
     if resize not in RESIZERS:
         raise OptionError(f"Unknown resizer {resize!r}; there are: {', '.join(RESIZERS)}.")
@@ -127,7 +130,8 @@ def _read(photo: Photo, decode: Callable[[Image.Image, BinaryIO], T]) -> T | Ima
     name = _name(photo)
     with _refused(name):
         if isinstance(photo, Image.Image):
-            return _flatten(_checked_size(photo, name))
+            with _alone:
+                return _flatten(_checked_size(photo, name))
         if isinstance(photo, np.ndarray):
             return _flatten(_checked_size(_from_array(photo), name))
         if _in_file(photo):
@@ -206,7 +210,9 @@ def _opened(file: BinaryIO) -> Image.Image:
     if file.read(2) == JPEG:
         check_jpeg(file)
     file.seek(0)
-    return Image.open(file, formats=FORMATS)
+    image = Image.open(file, formats=FORMATS)
+    image.info.pop("xmp", None)  # in which Pillow finds an orientation, too, but no browser does
+    return image
 
 
 def _checked_size(image: Image.Image, name: str) -> Image.Image:

@@ -1,6 +1,7 @@
 """Outputs appear whole or not at all."""
 
 import errno
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -30,6 +31,17 @@ def test_nothing_is_left_after_an_error(tmp_path, error):
         partial.write_text("x")
         raise error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_that_write_the_same_file(tmp_path):
+    def write(text):
+        with new_file(tmp_path / "file", tidy=True) as partial:
+            partial.write_text(str(text) * 10_000)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, [1, 2, 3, 4] * 25))
+    assert (tmp_path / "file").read_text() in {digit * 10_000 for digit in "1234"}
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_force_replaces_ours_and_nothing_else(tmp_path):

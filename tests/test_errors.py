@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 import capexport
@@ -14,6 +16,14 @@ def test_a_message_is_one_printable_line_whatever_it_quotes(sign, escape):
 
 def test_words_of_any_language_stay_as_they_are():
     assert str(OptionError("the word 'Fuß' or '犬' is unknown.")) == "the word 'Fuß' or '犬' is unknown."
+
+
+@pytest.mark.parametrize(
+    "error", [OptionError("too many."), DownloadError("http://host/a", "it is gone", True), MissingExtraError("a", "b")]
+)
+def test_errors_come_out_of_other_processes_as_they_were(error):
+    come = pickle.loads(pickle.dumps(error))
+    assert (type(come), str(come), vars(come)) == (type(error), str(error), vars(error))
 
 
 def test_a_missing_extra_says_what_to_install():

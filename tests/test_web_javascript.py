@@ -5,6 +5,7 @@ import dataclasses
 import io
 import math
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 import capexport
+from capexport import ImageError
 from capexport.image import RESIZERS, load_image
 from capexport.runtime.options import DecodingOptions
 from capexport.web.page import write_page
@@ -60,6 +62,7 @@ CONTRADICTIONS = [
     ({"beams": 0}, "beams must be a whole number from 1 up, not 0"),
     ({"beams": 29}, "more than the 27 words"),
     ({"temperature": -1}, "temperature must be a number from 0 up"),
+    ({"length_penalty": 11}, "length_penalty must be a number from -10 to 10"),
     ({"top_p": 1.5, "temperature": 1}, "top_p must be a number above 0"),
     ({"seed": 1.5}, "seed must be a whole number"),
     ({"max_length": 10}, "made for 9 tokens"),
@@ -154,6 +157,10 @@ def jpegs(photos: list[Path]) -> list[tuple[bytes, int]]:
         exif = Image.Exif()
         exif[0x0112] = orientation
         kinds.append((image.crop((0, 0, 70, 50)), {"exif": exif}, (9999,)))
+    for order in "<>":  # as some write it: a number of 32 bits
+        head = b"Exif\0\0" + {"<": b"II", ">": b"MM"}[order]
+        exif = head + struct.pack(f"{order}HIHHHIII", 42, 8, 1, 0x112, 4, 1, 6, 0)
+        kinds.append((image.crop((0, 0, 70, 50)), {"exif": exif}, (9999,)))
     made = []
     for one, saved, leasts in kinds:
         stream = io.BytesIO()
@@ -215,6 +222,36 @@ def test_what_is_no_photo(tmp_path):
     assert [name for name, _ in found] == ["CaptionError"] * 4
     for (_, message), part in zip(found, ("7x10", "no pixels", "RGB or RGBA", "178 million"), strict=True):
         assert part in message
+
+
+def test_jpeg_files_that_would_take_for_ever(tmp_path):
+    data = jpeg(progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    place = data.index(b"\xff\xc2") + 5
+    files = {
+        "more than 100 scans": data[:-2] + scan * 1000 + data[-2:],
+        "more than 5000 segments": data[:-2] + b"\xff\xfe\0\2" * 6000 + data[-2:],
+        "13000x13000 pixels": data[:place] + struct.pack(">HH", 13000, 13000) + data[place + 4 :],
+    }
+    script = """
+        const { preprocess } = await from_("image.js");
+        const reason = data => preprocess(Uint8Array.from(Buffer.from(data, "base64")), [64, 64])
+            .then(() => "", error => `${error.name}: ${error.message}`);
+        return Promise.all(given.files.map(reason));
+    """
+    values = {"files": [base64.b64encode(one).decode() for one in files.values()]}
+    for said, reason in zip(evaluate(SOURCES, script, values, tmp_path), files, strict=True):
+        assert said.startswith("CaptionError: ")
+        assert reason in said
+    for reason, one in files.items():
+        with pytest.raises(ImageError, match=reason):
+            load_image(one)
+
+
+def jpeg(**saved):
+    stream = io.BytesIO()
+    Image.new("L", (512, 512)).save(stream, "JPEG", **saved)
+    return stream.getvalue()
 
 
 def test_random_numbers_are_numpys(tmp_path):

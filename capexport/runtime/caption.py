@@ -19,6 +19,8 @@ ROUNDING = 0.01  # by which attention may be below 0 or above 1
 class Caption:
     """A photo's caption. words, tokens, log_probabilities and the attention run side by side, [END] included.
 
+    Captions are compared by all but their attention.
+
     text               the words as one line, without special tokens
     words              each token as a word; the last is "[END]"
     tokens             the ids
@@ -31,7 +33,7 @@ class Caption:
     words: tuple[str, ...]
     tokens: tuple[int, ...]
     log_probabilities: tuple[float, ...]
-    cross_attention: NDArray[np.float32] = field(repr=False)
+    cross_attention: NDArray[np.float32] = field(repr=False, compare=False)
     alternatives: tuple[Caption, ...] = ()
 
     @classmethod

@@ -21,7 +21,7 @@ from .crowd import Crowd
 from .decoding import Decoding, decode
 from .engines import open_bundle
 from .greedy import GreedyGraph
-from .options import DEFAULT, DecodingOptions, with_fields
+from .options import DEFAULT, DecodingOptions, check_whole, with_fields
 from .workers import Workers, cores
 
 OnError = Literal["raise", "skip"]
@@ -39,8 +39,9 @@ def load(
              words, logits and attention are within the bounds of its recipe
 
     Raises BundleError for a bundle that is damaged or of another version, MissingExtraError without the engine,
-    OptionError for a device that the engine cannot use here.
+    OptionError for a device that the engine cannot use here and for threads that are no number from 1 up.
     """
+    check_whole("threads", threads, least=1)
     checked = bundle if isinstance(bundle, Bundle) else read_bundle(Path(bundle))
     engines = open_bundle(checked, threads, device)
     captioner = Captioner(checked, engines.backend, engines.greedy, engines.crowd, threads or cores())
@@ -118,7 +119,8 @@ class Captioner:
 
         photo     whatever load_image reads: a path, bytes, a PIL image or a uint8 array; or a list of such
         options   how words are chosen; single fields of DecodingOptions can be given by name, too
-        batch     photos of a list that go through the engine together; the words do not depend on it
+        batch     photos of a list that go through the engine together; the words do not depend on it, but for near-ties
+                  of recipes that compute in int8
         on_error  with "skip", a photo of a list that cannot be read has its ImageError in place of its caption
 
         Raises ImageError for a photo that cannot be read and for an empty list, OptionError for options that make
@@ -142,8 +144,9 @@ class Captioner:
     ) -> Iterator[Caption | ImageError]:
         """As caption, for any number of photos, one batch read and captioned after the other as they are asked for."""
         chosen = with_fields(options, fields)
-        if batch < 1 or on_error not in ("raise", "skip"):
-            raise OptionError(f"batch must be 1 or more and on_error raise or skip, not {batch!r} and {on_error!r}.")
+        check_whole("batch", batch, least=1)
+        if on_error not in ("raise", "skip"):
+            raise OptionError(f"on_error must be raise or skip, not {on_error!r}.")
         waiting = iter(photos)
         batches = iter(lambda: list(itertools.islice(waiting, batch)), [])
         return itertools.chain.from_iterable(self._caption_batch(one, chosen, on_error) for one in batches)

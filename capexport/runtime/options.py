@@ -22,7 +22,8 @@ class DecodingOptions:
                         up to p, in (0, 1] (nucleus sampling; Holtzman et al., 2020)
     beams               hypotheses kept at each step of a beam search; 1 is greedy
     length_penalty      a beam's score is its log-probability / tokens ** length_penalty, [END] counted: 0 prefers
-                        short captions, 1 ranks by the mean; 0.7 has the best CIDEr on Flickr8k dev with 3 beams
+                        short captions, 1 ranks by the mean; 0.7 has the best CIDEr on Flickr8k dev with 3 beams; from
+                        -10 to 10
     captions            captions a photo: the best of the beams, or so many draws
     repetition_penalty  a word said before has its log-probability multiplied by this (above 1: less likely), as of
                         Keskar et al., 2019, but independent of the logits' offset
@@ -32,7 +33,8 @@ class DecodingOptions:
     prefix              the words, separated by spaces, that every caption begins with
     min_length          the least tokens of a caption, [END] included
     max_length          the most tokens, [END] included, which is the last then; None: what the captioner was made for
-    seed                of the draws; the same seed gives the same words on every backend and at every batch size
+    seed                of the draws; the same seed gives the same words on every backend and at every batch size, but
+                        for near-ties
     """
 
     temperature: float = 0.0
@@ -55,12 +57,12 @@ class DecodingOptions:
             if field.default is not None and getattr(self, field.name) is None:
                 raise OptionError(f"{field.name} must not be None; leave it out for its default, {field.default!r}.")
         for name in ("top_k", "beams", "captions", "no_repeat_ngram", "min_length", "max_length"):
-            _check_whole(name, getattr(self, name), least=1)
-        _check_whole("seed", self.seed, least=0)
-        _check_number("temperature", self.temperature, least=0)
-        _check_number("length_penalty", self.length_penalty)
-        _check_number("repetition_penalty", self.repetition_penalty, above=0)
-        _check_number("top_p", self.top_p, above=0, most=1)
+            check_whole(name, getattr(self, name), least=1)
+        check_whole("seed", self.seed, least=0)
+        self._check_number("temperature", least=0)
+        self._check_number("length_penalty", least=-10, most=10)
+        self._check_number("repetition_penalty", above=0)
+        self._check_number("top_p", above=0, most=1)
         for name in ("banned_words", "forced_words"):
             words = getattr(self, name)
             listed = isinstance(words, list | tuple | set | frozenset)
@@ -81,6 +83,22 @@ class DecodingOptions:
         """Whether the words are known only after a search."""
         return self.beams > 1 or bool(self.forced_words)
 
+    def _check_number(
+        self, name: str, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+    ) -> None:
+        value = getattr(self, name)
+        if value is None:
+            return
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if isinstance(value, str) or not (math.isfinite(number) and least <= number <= most and number > above):
+            bounds = [f"from {least}"] * (least > -math.inf) + [f"above {above}"] * (above > -math.inf)
+            bounds += [f"up to {most}"] * (most < math.inf)
+            raise OptionError(f"{name} must be a number {' and '.join(bounds)}, not {value!r}.")
+        object.__setattr__(self, name, number)  # of any type that numbers have
+
     def _check_together(self) -> None:
         if self.drawn and self.searched:
             raise OptionError("Beams and forced words search for the best caption: they take no temperature above 0.")
@@ -97,7 +115,8 @@ class DecodingOptions:
             raise OptionError(f"The word {min(both)!r} is banned and asked for at once.")
 
 
-def _check_whole(name: str, value: Any, least: int) -> None:
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Raise OptionError unless it is None or a whole number of at least so much."""
     if value is None:
         return
     try:
@@ -106,21 +125,6 @@ def _check_whole(name: str, value: Any, least: int) -> None:
         fits = False
     if not fits:
         raise OptionError(f"{name} must be a whole number from {least} up, not {value!r}.")
-
-
-def _check_number(
-    name: str, value: Any, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
-) -> None:
-    if value is None:
-        return
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if isinstance(value, str) or not (math.isfinite(number) and least <= number <= most and number > above):
-        bounds = [f"from {least}"] * (least > -math.inf) + [f"above {above}"] * (above > -math.inf)
-        bounds += [f"up to {most}"] * (most < math.inf)
-        raise OptionError(f"{name} must be a number {' and '.join(bounds)}".rstrip() + f", not {value!r}.")
 
 
 DEFAULT = DecodingOptions()

@@ -71,7 +71,9 @@ class Draw:
     def choose(self, scores: Scores, step: int) -> Choice:
         check_words_left(scores.max(axis=1), step)
         if self._options.drawn:
-            scores = narrow(scores / self._options.temperature, self._options.top_k, self._options.top_p)
+            with np.errstate(over="ignore"):  # the likeliest is at 0, and however low the temperature remains there
+                scores = (scores - scores.max(axis=1, keepdims=True)) / self._options.temperature
+            scores = narrow(scores, self._options.top_k, self._options.top_p)
             scores = scores + np.stack([_gumbel(self._random[k], scores.shape[1]) for k in self._live])
         return self.say(scores.argmax(axis=1).astype(np.int32), step)
 
@@ -209,7 +211,8 @@ def _ranked(totals: NDArray[np.float64], count: int) -> list[_Candidate]:
     """The `count` largest totals (n, V) that are above -inf, the largest first; of equals, the first."""
     flat = totals.ravel()
     count = min(count, flat.size)
-    top = np.argpartition(-flat, count - 1)[:count]
-    top = top[np.lexsort((top, -flat[top]))]
-    parents, tokens = np.divmod(top[flat[top] > -np.inf], totals.shape[1])
+    least = np.partition(flat, -count)[-count]
+    top = np.flatnonzero((flat >= least) & (flat > -np.inf))
+    top = top[np.argsort(-flat[top], kind="stable")][:count]
+    parents, tokens = np.divmod(top, totals.shape[1])
     return [_Candidate(int(p), int(t), float(totals[p, t])) for p, t in zip(parents, tokens, strict=True)]

@@ -116,6 +116,7 @@ class Reader:
         end = place + 4 + length
         if length > MAX_TEXT or end >= len(self._data) or self._data[end]:  # a zero ends it
             raise MalformedError("a text in it is too long or has no end")
+        self._count(length // 64)  # many offsets may lead to one long text, which each of them has anew
         try:
             return self._data[place + 4 : end].decode("utf-8")
         except UnicodeDecodeError:

@@ -26,7 +26,7 @@ def names_from_outside(given: Iterable[str], nodes: Sequence[Node], results: Ite
     results  of its outputs
     """
     known = set(given)
-    makers = makers_of(nodes)
+    makers = _makers_of(nodes)
     if known & makers.keys():
         raise MalformedError(f"its {quoted(min(known & makers.keys()))} is computed and given, too")
     before = {k: {makers[name] for name in node.taken if name in makers} for k, node in enumerate(nodes)}
@@ -45,7 +45,7 @@ def check_known(unknown: Collection[str]) -> None:
         raise MalformedError(f"it reads {quoted(min(unknown))}, which is never computed")
 
 
-def makers_of(nodes: Sequence[Node]) -> dict[str, int]:
+def _makers_of(nodes: Sequence[Node]) -> dict[str, int]:
     """The index of the node that makes each name."""
     makers: dict[str, int] = {}
     for k, node in enumerate(nodes):

@@ -13,7 +13,7 @@ from ..plain import quoted
 from .flatbuffer import Reader, Table
 from .limits import MAX_DEPTH, MAX_ITEMS, MalformedError, tensor_bytes
 from .onnx import BITS, DOMAINS, OUTSIDE
-from .order import Node, check_known, makers_of, names_from_outside
+from .order import Node, check_known, names_from_outside
 
 EDGE = struct.Struct("<Iii")  # to or from a node; the argument it comes from, the one it goes to
 TENSOR = 1  # TypeInfoValue
@@ -151,12 +151,12 @@ class _Walk:
 
     def _edges(self, tables: list[Table], nodes: dict[int, Node]) -> None:
         """Edges, listed with both of their nodes, must lead from where each name is made to where it is taken."""
-        order, makers = list(nodes), makers_of(list(nodes.values()))
+        made = {name: (k, source) for k, node in nodes.items() for source, name in enumerate(node.made) if name}
         wanted = sorted(
-            (order[makers[name]], nodes[order[makers[name]]].made.index(name), taker, target)
+            (*made[name], taker, target)
             for taker, node in nodes.items()
             for target, name in enumerate(node.taken)
-            if name in makers
+            if name in made
         )
         for field in (1, 2):  # from other nodes to this one; from this one to others
             if sorted(edge for edges in tables for edge in self._listed(edges, field)) != wanted:

@@ -9,6 +9,8 @@ import { decodeJpeg, isJpeg } from "./jpeg.js";
 
 const MIN_SIDE = 8;
 const MAX_PIXELS = 178_956_970; // as in Python
+const SMALL = 2 ** 24; // pixels that any file may have
+const DENSEST = 100; // pixels a byte of a file that has more
 const SPARE = 3; // how many times larger than the target a JPEG file stays until it is resized
 const BITS = 22; // of a weight's fraction: 8 bits of colour, 22 of weight and a sign fill 32
 const BAND = 2 ** 22; // pixels that are decoded at a time: phones have no room for a canvas of a large photo
@@ -41,7 +43,12 @@ export async function preprocess(photo, size, resize = "bilinear-antialias") {
 async function jpegOf(photo, isBlob, size) {
   if (!isJpeg(isBlob ? new Uint8Array(await photo.slice(0, 3).arrayBuffer()) : photo)) return null;
   const bytes = isBlob ? new Uint8Array(await photo.arrayBuffer()) : photo;
-  return decodeJpeg(bytes, SPARE * Math.max(...size), (width, height) => checkSize(width, height));
+  return decodeJpeg(bytes, SPARE * Math.max(...size), (width, height) => {
+    checkSize(width, height);
+    if (width * height > Math.max(SMALL, DENSEST * bytes.length)) {
+      throw new CaptionError(`The photo is too large for one: ${width}x${height} pixels in ${bytes.length} bytes.`);
+    }
+  });
 }
 
 function resized(source, [height, width], resize) {

@@ -1,11 +1,15 @@
 /** A JPEG file's markers and its Huffman-coded coefficients, sequential or progressive (ITU T.81). */
 
+import { CaptionError } from "./errors.js";
+
 const ORDER = [
   0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28,
   35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55,
   62, 63,
 ]; // the places, row after row, of coefficients as they come
 const DAMAGED = Symbol("damaged");
+const MOST_SEGMENTS = 5000, MOST_SCANS = 100; // of files that Python reads: each scan may be of the whole picture
+const LONG = 4; // EXIF's type of numbers of 32 bits
 
 /**
  * The frame {width, height, components, orientation, rgb, truncated, ...}, after `place` was called with every block.
@@ -15,12 +19,15 @@ const DAMAGED = Symbol("damaged");
  * plan   called with the frame before any block; false ends it
  *
  * null for files that are not read here: arithmetic coding, other than 8 bits, other than 1 or 3 components, damage.
+ * Throws CaptionError for more segments or scans than photos have.
  */
 export function readScans(bytes, check, place, plan) {
   const file = { bytes, at: 2, quantization: [], dc: [], ac: [], interval: 0, frame: null, jfif: false, adobe: null };
+  let segments = 0, scans = 0;
   try {
     while (file.at < bytes.length) {
       const marker = nextMarker(file);
+      checkCount(++segments, MOST_SEGMENTS, "segments");
       if (marker === 0xD9) return file.frame && finished(file, place);
       if (marker === null) break;
       const length = bytes[file.at] << 8 | bytes[file.at + 1], segment = bytes.subarray(file.at + 2, file.at + length);
@@ -35,6 +42,7 @@ export function readScans(bytes, check, place, plan) {
         READERS[marker](file, segment);
       } else if (marker === 0xDA) {
         if (!file.frame) return null;
+        checkCount(++scans, MOST_SCANS, "scans");
         readScan(file, segment, place);
       }
     }
@@ -43,6 +51,10 @@ export function readScans(bytes, check, place, plan) {
     throw error;
   }
   return file.frame && { ...file.frame, truncated: true };
+}
+
+function checkCount(count, most, what) {
+  if (count > most) throw new CaptionError(`The photo cannot be read: it has more than ${most} ${what}.`);
 }
 
 const READERS = {
@@ -70,7 +82,8 @@ function orientationOf(segment) {
   const little = view.getUint16(0) === 0x4949, from = view.getUint32(4, little);
   if (from + 2 > view.byteLength) return undefined;
   for (let i = 0, at = from + 2; i < view.getUint16(from, little) && at + 12 <= view.byteLength; i++, at += 12) {
-    if (view.getUint16(at, little) === 0x0112) return view.getUint16(at + 8, little);
+    if (view.getUint16(at, little) !== 0x0112) continue;
+    return view.getUint16(at + 2, little) === LONG ? view.getUint32(at + 8, little) : view.getUint16(at + 8, little);
   }
   return undefined;
 }

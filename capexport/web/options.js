@@ -43,7 +43,7 @@ export function checkOptions(given, vocabulary, longest) {
     if (!absent && name !== "seed") options[name] = Number(value);
   }
   checkNumber("temperature", options.temperature, value => value >= 0, "from 0 up");
-  checkNumber("length_penalty", options.length_penalty, () => true, "of any sign");
+  checkNumber("length_penalty", options.length_penalty, value => Math.abs(value) <= 10, "from -10 to 10");
   checkNumber("repetition_penalty", options.repetition_penalty, value => value > 0, "above 0");
   if (options.top_p !== null) checkNumber("top_p", options.top_p, value => value > 0 && value <= 1, "above 0, up to 1");
   for (const name of ["banned_words", "forced_words"]) {

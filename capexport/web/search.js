@@ -43,8 +43,11 @@ class Draw {
 
   one(scores, random, position) {
     if (!scores.some(value => value > FORBIDDEN)) throw noWord(position);
-    if (random) scores = narrow(scores.map(value => value / this.options.temperature), this.options);
-    if (random) scores = scores.map(value => value + gumbel(random.next()));
+    if (random) {
+      const best = scores.reduce((a, b) => Math.max(a, b));
+      scores = narrow(scores.map(value => (value - best) / this.options.temperature), this.options);
+      scores = scores.map(value => value + gumbel(random.next()));
+    }
     return scores.reduce((best, value, i) => value > scores[best] ? i : best, 0);
   }
 

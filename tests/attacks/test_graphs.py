@@ -1,5 +1,6 @@
 """Graphs of any format, correctly signed, that are cut, taken for others, or give what their manifest does not say."""
 
+import struct
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import capexport
 from capexport import BundleError
 from capexport.bundle import write_bundle
 from capexport.structure import check_graph
+from capexport.structure.flatbuffer import Reader
 from tests.attacks.graphs import refused
 from tests.graphfiles import edit_onnx, edit_tflite
 
@@ -100,6 +102,21 @@ def test_onnx_graphs_that_give_something_else_than_the_manifest_says(name, tiny_
         capexport.load(lying).caption(photos[0])
     assert str(caught.value).isprintable()
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_ort_graph_whose_texts_are_one_text(tiny_bundles):
+    """Strings are offsets: many may lead to one, which then is in memory many times."""
+    data = bytearray(tiny_bundles["ort", "fp32"].graph("encoder"))
+    read = Reader(bytes(data), b"ORTM")
+    graph = read.table(read.table(read.root(), 1), 7)
+    [node, *_] = read.tables(graph, 2)
+    data += bytes(-len(data) % 4)
+    listed, count = len(data), 10_000
+    text = listed + 4 + 4 * count
+    struct.pack_into("<I", data, node.place + node.fields[8], listed - (node.place + node.fields[8]))
+    data += struct.pack(f"<{1 + count}I", count, *(text - place for place in range(listed + 4, text, 4)))
+    data += struct.pack("<I", 99_999) + b"x" * 99_999 + b"\0"
+    refused("ort", bytes(data), "more than 200000 parts")
 
 
 def test_tflite_graphs_of_other_types_than_the_manifest_says(tiny_bundles, tmp_path):

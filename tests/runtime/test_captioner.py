@@ -1,9 +1,12 @@
 """Bundles under their real engines."""
 
+import dataclasses
+import io
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import capexport
 from capexport import BundleError, DecodingOptions, ImageError, OptionError
@@ -116,12 +119,33 @@ def test_a_broken_photo_in_a_list(tiny_bundle, photos, tmp_path):
     assert captioner.caption([broken], on_error="skip")[0].args == captions[96].args
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_one_image_for_several_threads(kind, tiny_bundle, photos):
+    """Pillow reads an image when it is first asked for, which two threads must not do at once."""
+    captioner, stream = capexport.load(tiny_bundle, threads=4), io.BytesIO()
+    Image.open(photos[0]).convert("RGB").resize((900, 900)).save(stream, kind)
+    expected = captioner.caption(stream.getvalue()).tokens
+    for _ in range(5):
+        image = Image.open(io.BytesIO(stream.getvalue()))
+        assert [one.tokens for one in captioner.caption([image] * 4)] == [expected] * 4
+
+
+def test_captions_that_are_equal(tiny_bundle, photos):
+    captioner = capexport.load(tiny_bundle)
+    first, second = captioner.caption(photos[0]), captioner.caption(photos[0])
+    assert first == second
+    assert len({first, second}) == 1
+    assert first != dataclasses.replace(second, text="another")
+
+
 def test_lists_and_options_that_are_refused(tiny_bundle, photos):
     captioner = capexport.load(tiny_bundle)
     with pytest.raises(ImageError, match="the list is empty"):
         captioner.caption([])
-    with pytest.raises(OptionError, match="batch must be 1 or more"):
+    with pytest.raises(OptionError, match="batch must be a whole number from 1 up"):
         captioner.caption(photos, batch=0)
+    with pytest.raises(OptionError, match="threads must be a whole number from 1 up"):
+        capexport.load(tiny_bundle, threads=0)
     with pytest.raises(OptionError, match="raise or skip"):
         captioner.caption(photos, on_error="ignore")
     with pytest.raises(ImageError, match="must be uint8"):

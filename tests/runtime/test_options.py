@@ -1,7 +1,10 @@
 """Options that make no sense, that contradict each other, and that no captioner can follow."""
 
 import math
+from decimal import Decimal
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from capexport import DecodingOptions, OptionError
@@ -27,6 +30,8 @@ from tests.runtime.fake import WORDS, FakeBackend, all_of, caption
         {"top_p": 1.1, "temperature": 1},
         {"top_p": math.nan, "temperature": 1},
         {"length_penalty": math.nan},
+        {"length_penalty": 10.1},
+        {"length_penalty": -700},
         {"repetition_penalty": 0},
         {"no_repeat_ngram": 0},
         {"banned_words": "dog"},
@@ -80,6 +85,19 @@ def test_options_that_this_captioner_cannot_follow(options, match):
 
 def test_lists_are_taken_as_tuples_and_words_once():
     assert DecodingOptions(banned_words=["a", "dog", "a"]).banned_words == ("a", "dog")
+
+
+def test_numbers_of_any_type():
+    options = DecodingOptions(temperature=Decimal("0.5"), top_p=np.float32(0.5), length_penalty=Fraction(1, 2))
+    assert [type(one) for one in (options.temperature, options.top_p, options.length_penalty)] == [float] * 3
+
+
+@pytest.mark.parametrize("narrowed", [{}, {"top_p": 0.5}, {"top_k": 2}])
+@pytest.mark.parametrize("temperature", [1e-6, 1e-310, 5e-324])
+def test_temperatures_next_to_zero_are_greedy(temperature, narrowed):
+    backend = FakeBackend(3)
+    drawn = caption(backend, temperature=temperature, seed=1, **narrowed)
+    assert drawn.tokens == caption(backend).tokens
 
 
 def test_banned_words():

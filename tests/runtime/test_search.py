@@ -3,9 +3,13 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from capexport import OptionError
+from capexport.runtime.search import _ranked
 from capexport.vocabulary import Vocabulary
 from tests.runtime.fake import END, MAX_LENGTH, WORDS, FakeBackend, all_of, caption
 
@@ -66,6 +70,16 @@ def test_narrow_beams_against_a_slow_search(seed, beams, length_penalty):
     expected = slow_beam_search(backend, beams, length_penalty)
     found = all_of(caption(backend, beams=beams, captions=beams, length_penalty=length_penalty))
     assert [list(one.tokens) for one in found] == expected
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([-math.inf, -2.0, -1.0, 0.0]), min_size=4, max_size=4), min_size=1, max_size=5)
+)
+def test_of_equal_hypotheses_the_first_are_taken(totals):
+    candidates = [(i, k, total) for i, row in enumerate(totals) for k, total in enumerate(row) if total > -math.inf]
+    expected = sorted(candidates, key=lambda candidate: -candidate[2])
+    for count in (1, 3, 30):
+        assert [tuple(one) for one in _ranked(np.array(totals), count)] == expected[:count]
 
 
 def test_more_beams_never_find_worse_than_greedy_here():
