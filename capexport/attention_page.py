@@ -48,7 +48,9 @@ def write_attention_page(
         "palette": PALETTE,
         "leastRange": LEAST_RANGE,
     }
-    template = resources.files(__package__).joinpath("attention_page.html").read_text("utf-8")
+    package = resources.files(__package__)
+    light = re.sub("^export ", "", package.joinpath("web/light.js").read_text("utf-8"), flags=re.MULTILINE)
+    template = package.joinpath("attention_page.html").read_text("utf-8").replace("{{light}}", light)
     values = {
         "policy": content_policy(template, {"img-src": "data:"}),
         "caption": html.escape(caption.text),

@@ -24,6 +24,16 @@ export const rangeOf = (fields, least) => fields.flat().reduce((a, b) => Math.ma
 /** The light, -1 to 1, of a share in a range of 1 / range to range. */
 export const light = (share, range) => Math.log(Math.max(share, 1 / range)) / Math.log(range);
 
+/** Where on a canvas of as many pixels a word's field is largest, as a sentence's end. */
+export function looked(field, { width, height }) {
+  const share = field.reduce((a, b) => Math.max(a, b)), peak = field.indexOf(share);
+  const third = (names, part) => names[Math.floor(3 * part)];
+  const place = third(["top ", "", "bottom "], Math.floor(peak / width) / height)
+    + third(["left", "centre", "right"], peak % width / width);
+  return share < 1.2 ? "looked nearly everywhere alike."
+    : `looked most at the ${place}: ${share.toPrecision(2)} times an even share.`;
+}
+
 /** A function that paints lights, -1 to 1, on a canvas of as many pixels, by a palette as in heat.py. */
 export function painter(palette) {
   const colours = Array.from({ length: 256 }, (_, i) => colour(palette, i / 127.5 - 1));

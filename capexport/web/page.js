@@ -5,7 +5,7 @@ import { openPage } from "./engine.js";
 import { CaptionError } from "./errors.js";
 import { decoded } from "./image.js";
 import { isJpeg } from "./jpeg.js";
-import { light, painter, rangeOf, smooth } from "./light.js";
+import { light, looked, painter, rangeOf, smooth } from "./light.js";
 import { openCamera } from "./camera.js";
 
 const $ = id => document.getElementById(id);
@@ -216,12 +216,8 @@ function show(word) {
 }
 
 function describe(word) {
-  const share = word.field.reduce((a, b) => Math.max(a, b)), peak = word.field.indexOf(share);
-  const { width, height } = $("light"), third = (names, part) => names[Math.floor(3 * part)];
-  const place = third(["top ", "", "bottom "], Math.floor(peak / width) / height)
-    + third(["left", "centre", "right"], peak % width / width);
-  return [element("bdi", { textContent: word.text }), `, ${percent(word.probability)} likely, looked `,
-    share < 1.2 ? "nearly everywhere alike." : `most at the ${place}: ${share.toPrecision(2)} times an even share.`];
+  return [element("bdi", { textContent: word.text }),
+    `, ${percent(word.probability)} likely, ${looked(word.field, $("light"))}`];
 }
 
 function showPhotoAlone() {
