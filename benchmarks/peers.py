@@ -32,6 +32,7 @@ from capexport.atomic import check_absent, new_file
 from capexport.cli.photos import photos_in
 from capexport.cli.tables import aligned_table, markdown_table
 from capexport.errors import CapexportError, OptionError
+from capexport.runtime.workers import cores
 from capexport.shipped import sample_photos
 
 PACKAGES = ("tensorflow", "tf-keras", "onnxruntime", "tf2onnx", "ai-edge-litert", "torch", "jax", "openvino", "numpy")
@@ -61,7 +62,7 @@ def run(parsed: argparse.Namespace) -> int:
     entries = chosen([name for name in parsed.only.split(",") if name])
     for path in filter(None, (parsed.json, parsed.markdown)):
         check_absent(path, parsed.force)
-    photos = photos_in(parsed.photos) if parsed.photos else sample_photos()
+    photos = (photos_in(parsed.photos) if parsed.photos else sample_photos())[: parsed.captions]
     captioner = capexport.load_captioner(parsed.source)
     from peer.files import make_folder
 
@@ -73,7 +74,7 @@ def run(parsed: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         expected, unready = make_folder(folder, captioner, parsed.source, pixels, entries, parsed.bundles)
-        load = os.getloadavg()[0]
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         outcomes = take_turns(entries, unready, folder, len(photos), parsed.captions, parsed.threads)
     rows = build_rows(entries, outcomes, expected)
     table = [cells(row) for row in rows]
@@ -81,7 +82,7 @@ def run(parsed: argparse.Namespace) -> int:
         f"{parsed.captions} greedy captions a peer (fewer of those slower than {1000 * SLOW:.0f} ms, as shown) of "
         f"{len(photos)} photos, in turns, from pixels to words; preprocessing a photo takes another "
         f"{1000 * statistics.median(preprocess):.1f} ms. Threads of each engine: {parsed.threads}, cores: "
-        f"{os.cpu_count()}. {', '.join(f'{name} {version}' for name, version in _versions().items())}."
+        f"{cores()}. {', '.join(f'{name} {version}' for name, version in _versions().items())}."
     )
     print(f"{aligned_table(HEADER, table)}\n\n{textwrap.fill(note, 100)}\n\n{legend(rows)}")
     if parsed.json:
@@ -90,7 +91,7 @@ def run(parsed: argparse.Namespace) -> int:
             "photos": len(photos),
             "captions": parsed.captions,
             "threads": parsed.threads,
-            "cores": os.cpu_count(),
+            "cores": cores(),
             "load_average": load,
             "preprocess": statistics.median(preprocess),
             "versions": _versions(),

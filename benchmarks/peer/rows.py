@@ -22,7 +22,7 @@ class Measures:
     p50, p90         of whole captions, from pixels to words
     encode           median, None where that is no step of its own
     per_token        median of what a caption takes but for encoding, over its tokens, [END] included
-    ratio            p50 over the baseline's of the same run, None without one
+    ratio            the sum of each photo's median over the baseline's of the same photos, None without one
     """
 
     captions: int
@@ -54,7 +54,7 @@ def build_rows(
     expected  Keras' words for each photo, as ids without [START] and [END]
     """
     baseline = outcomes.get(BASELINE)
-    base = _median([one.caption for one in baseline.said]) if baseline and not baseline.error else None
+    base = _by_photo(baseline.said) if baseline and not baseline.error else None
     rows = []
     for entry in entries:
         outcome = outcomes[entry.name]
@@ -63,10 +63,11 @@ def build_rows(
     return rows
 
 
-def measure(said: Sequence[Said], expected: Sequence[Sequence[int]], base: float | None) -> Measures:
-    """The measures of captions, of which there is at least one; base is the baseline's median caption."""
+def measure(said: Sequence[Said], expected: Sequence[Sequence[int]], base: Mapping[int, float] | None) -> Measures:
+    """The measures of captions, of which there is at least one; base is the baseline's median caption of each photo."""
     p50, p90 = np.percentile([one.caption for one in said], [50, 90]).tolist()
     different = [one.photo for one in said if list(one.tokens) != list(expected[one.photo])]
+    by_photo = _by_photo(said)
     encodes = [one.encode for one in said if one.encode is not None]
     return Measures(
         captions=len(said),
@@ -76,8 +77,15 @@ def measure(said: Sequence[Said], expected: Sequence[Sequence[int]], base: float
         p90=p90,
         encode=_median(encodes) if encodes else None,
         per_token=_median([(one.caption - (one.encode or 0)) / (len(one.tokens) + 1) for one in said]),
-        ratio=p50 / base if base else None,
+        ratio=sum(by_photo.values()) / sum(base[photo] for photo in by_photo) if base else None,
     )
+
+
+def _by_photo(said: Sequence[Said]) -> dict[int, float]:
+    """The median caption of each photo: peers that are slow say fewer of them."""
+    return {
+        photo: _median([one.caption for one in said if one.photo == photo]) for photo in {one.photo for one in said}
+    }
 
 
 def cells(row: Row) -> list[str]:

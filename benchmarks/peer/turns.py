@@ -61,9 +61,10 @@ def take_turns(
     with started(specs, PROGRAM) as (workers, errors):
         notes = {name: worker.start["note"] for name, worker in workers.items()}
         for first in track(range(0, captions, TURN), -(-captions // TURN), "captions"):
-            chosen = [k % photos for k in range(first, min(first + TURN, captions))]
-            for name in list(workers):
+            for name, worker in list(workers.items()):
                 time.sleep(REST)
+                count = SLOW_TURN if worker.start["seconds"] > SLOW else min(TURN, captions - first)
+                chosen = [k % photos for k in range(len(said[name]), len(said[name]) + count)]
                 said[name] += _turn(workers, errors, name, chosen)
     reasons = unready | errors
     return {
@@ -73,9 +74,8 @@ def take_turns(
 
 
 def _turn(workers: dict[str, Worker], errors: dict[str, str], name: str, photos: list[int]) -> list[Said]:
-    mine = photos[:SLOW_TURN] if workers[name].start["seconds"] > SLOW else photos
-    answer = ask(workers, errors, name, photos=mine)
+    answer = ask(workers, errors, name, photos=photos)
     return [
         Said(photo, tuple(tokens), caption, encode)
-        for photo, (tokens, caption, encode) in zip(mine, answer or (), strict=bool(answer))
+        for photo, (tokens, caption, encode) in zip(photos, answer or (), strict=bool(answer))
     ]

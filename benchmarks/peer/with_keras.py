@@ -21,6 +21,11 @@ def load_captioner(task: Task, threads: int) -> Any:
     return capexport.load_captioner(task.source)
 
 
+def on_gpu() -> str:
+    """What the note says of the device where TensorFlow sees a GPU: it computes there."""
+    return "on the GPU" if tf.config.list_physical_devices("GPU") else ""
+
+
 class SimpleGen(Peer):
     """simple_gen, eagerly."""
 
@@ -31,10 +36,12 @@ class SimpleGen(Peer):
         def timed(image: Any) -> Any:
             started = time.perf_counter()
             features = extract(image)
+            features.numpy()  # a GPU is not done yet
             self.encode_seconds = time.perf_counter() - started
             return features
 
         self._captioner.feature_extractor = timed
+        self.note = on_gpu()
 
     def caption(self, pixels: Pixels) -> list[int]:
         return self._captioner.simple_gen_tokens(pixels, temperature=0)
@@ -55,11 +62,12 @@ class Functions(SplitPeer):
         self._captioner = load_captioner(self._task, threads)
         if not self._jit:
             self._define(None, jit_compile=False)
+            self.note = on_gpu()
             return
         self._define(self._task.max_length, jit_compile=True)
         try:
             self.caption(np.zeros([*self._captioner.feature_extractor.input_shape[1:]], np.uint8))
-            self.note = "jit_compile=True"
+            self.note = " ".join(["jit_compile=True", on_gpu()]).strip()
         except tf.errors.OpError as error:
             self._define(self._task.max_length, jit_compile=False)
             self.note = f"without jit_compile, which fails: {type(error).__name__}"
@@ -83,7 +91,9 @@ class Functions(SplitPeer):
         self._step = tf.function(step, [features, prefix, tf.TensorSpec([], tf.int32)], **options)
 
     def encode(self, pixels: Pixels) -> tf.Tensor:
-        return self._encode(tf.constant(pixels[np.newaxis]))
+        features = self._encode(tf.constant(pixels[np.newaxis]))
+        features.numpy()  # a GPU is not done yet
+        return features
 
     def decode(self, features: tf.Tensor) -> list[int]:
         return greedy(lambda said: self._following(features, said), self._task)

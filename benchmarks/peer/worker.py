@@ -27,7 +27,7 @@ def main(spec: dict[str, Any]) -> None:
         for name in (*BLAS_THREADS, "NPROC"):  # read when engines are imported
             os.environ[name] = str(spec["threads"])
         folder = Path(spec["folder"])
-        pixels = np.load(folder / "pixels.npy")
+        pixels = np.load(folder / "pixels.npy", mmap_mode="r")
         try:
             peer: Peer = getattr(importlib.import_module(spec["module"]), spec["kind"])(**spec["options"])
             peer.load(folder, spec["threads"])

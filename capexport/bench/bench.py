@@ -17,8 +17,11 @@ import numpy as np
 
 from ..bundle import Bundle, read_bundle
 from ..errors import OptionError
+from ..image import load_image
 from ..progress import track
-from ..runtime.engines import check_device
+from ..runtime.engines import formats_on
+from ..runtime.options import check_whole
+from ..runtime.workers import cores
 from .latency import REST
 from .machine import Machine, measure_machine
 from .processes import Worker, ask, started
@@ -42,8 +45,8 @@ class Measures:
     peak_bytes        the most memory, up to and including single captions
     tokens            of a caption, [END] included, on average
     same_words        the share of captions that are Keras', token for token
-    roofline          the time that the machine's limits allow, over from_pixels; None for Keras, and where the encoder
-                      and the decoder share a file
+    roofline          the time that the machine's limits allow, over from_pixels; None for Keras, on a GPU, and where
+                      the encoder and the decoder share a file
     over_eager, over_function  how many times as fast as Keras, eager and under tf.function, by from_pixels
     """
 
@@ -76,16 +79,24 @@ class Row:
     measures: Measures | None
     error: str = ""
 
+    @property
+    def label(self) -> str:
+        """The name, and the device where that is not the usual one."""
+        return self.name if self.device == "cpu" else f"{self.name} ({self.device})"
+
 
 @dataclass(frozen=True)
 class Bench:
-    """The rows, and what they were measured with."""
+    """The rows, and what they were measured with.
+
+    machine  the medians of a measurement in each round
+    """
 
     rows: tuple[Row, ...]
     photos: int
     captions: int
     threads: int | None
-    cores: int | None
+    cores: int
     machine: Machine
 
 
@@ -105,14 +116,17 @@ def bench(
     rounds   of TURN captions of each row
 
     A row that fails keeps its place, with the reason. Raises OptionError where there is nothing to time or no such
-    device, BundleError for a bundle that is damaged.
+    device, BundleError for a bundle that is damaged, ImageError for a photo that is.
     """
     if not photos or rounds < 1:
         raise OptionError("A bench needs a photo and a round at least.")
+    check_whole("threads", threads, least=1)
+    photos = photos[: rounds * TURN]
+    for photo in photos:
+        load_image(photo)
     read = [one if isinstance(one, Bundle) else read_bundle(Path(one)) for one in bundles]
     if device != "cpu":
-        for bundle in read:
-            check_device(bundle.manifest.format, device)
+        formats_on(device, [one.manifest.format for one in read])
     where = None if source is None else str(Path(source).resolve())
     paths = {EAGER: where, FUNCTION: where}
     labels = {
@@ -121,10 +135,10 @@ def bench(
     paths |= {label: str(one.directory.resolve()) for label, one in labels.items()}
     files = [str(photo.resolve()) for photo in photos]
     common = {"threads": threads, "device": device, "photo": files[0]}
-    machine = measure_machine(threads or os.cpu_count() or 1)
-    with started({name: {"row": name, "path": path, **common} for name, path in paths.items()}) as (workers, errors):
-        timings = _time(workers, errors, files, rounds)
-        peaks = {name: worker.ask() for name, worker in workers.items()}
+    specs = {name: {"row": name, "path": path, **common} for name, path in paths.items()}
+    with started(specs) as (workers, errors):
+        timings, machine = _time(workers, errors, files, rounds, threads)
+        peaks = {name: ask(workers, errors, name) for name in list(workers)}
         batches = _throughput(workers, errors, files)
         starts = {name: worker.start for name, worker in workers.items()}
     rows = []
@@ -132,28 +146,30 @@ def bench(
         named = labels.get(name)
         size = named.graph_bytes if named else None
         if name in errors:
-            rows.append(Row(name, device, size, None, errors[name]))
+            rows.append(Row(name, device if named else "cpu", size, None, errors[name]))
             continue
         measures = _measures(timings, name, starts[name], batches[name], peaks[name])
-        if named:
+        if named and device == "cpu":
             limit = machine.limit(named.manifest, measures.tokens)
             measures = dataclasses.replace(measures, roofline=limit / measures.from_pixels if limit else None)
         rows.append(Row(name, starts[name]["device"], size, measures))
-    return Bench(tuple(rows), len(photos), rounds * TURN, threads, os.cpu_count(), machine)
+    return Bench(tuple(rows), len(photos), rounds * TURN, threads, cores(), machine)
 
 
 def _time(
-    workers: dict[str, Worker], errors: dict[str, str], photos: Sequence[str], rounds: int
-) -> dict[str, list[Timing]]:
-    """The rows take turns, so that what else the machine does falls on all of them."""
+    workers: dict[str, Worker], errors: dict[str, str], photos: Sequence[str], rounds: int, threads: int | None
+) -> tuple[dict[str, list[Timing]], Machine]:
+    """The rows and the machine itself take turns, so that what else it does falls on all of them."""
     timings: dict[str, list[Timing]] = {name: [] for name in workers}
+    machines = []
     for k in track(range(rounds), rounds, "captions"):
         chosen = [photos[i % len(photos)] for i in range(k * TURN, (k + 1) * TURN)]
+        machines.append(measure_machine(threads or cores()))
         for name in list(workers):
             time.sleep(REST)
             answer = ask(workers, errors, name, photos=chosen)
             timings[name] += [Timing(**{**one, "tokens": tuple(one["tokens"])}) for one in answer or ()]
-    return {name: timings[name] for name in workers}
+    return {name: timings[name] for name in workers}, Machine.usual(machines)
 
 
 def _throughput(

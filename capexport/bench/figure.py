@@ -26,8 +26,9 @@ def draw_bench(result: Bench, path: Path, force: bool = False) -> None:
     axes.hlines(places, p50, p90, color=INK, linewidth=1)
     axes.plot(p99, places, linestyle="", marker=".", color=INK)
     for place, value, far in zip(places, p50, p99, strict=True):
-        axes.text(1.1 * far, place, f"{value:.3g} ms", va="center", size=8, color=INK)
-    axes.set_yticks(places, [row.name for row, _ in measured], size=8)
+        text = f"{value:.0f} ms" if value >= 100 else f"{value:.3g} ms"
+        axes.text(1.1 * far, place, text, va="center", size=8, color=INK)
+    axes.set_yticks(places, [row.label for row, _ in measured], size=8)
     axes.set(xscale="log", ylim=(len(measured) - 0.4, -0.6), xlim=(min(p50) / 2, 4 * max(p99)))
     axes.set_xlabel("milliseconds a caption: median, to the 90th percentile, and the 99th (dot)", color=INK)
     axes.tick_params(colors=PALE_INK)

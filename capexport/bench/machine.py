@@ -9,11 +9,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
 
+from ..errors import OptionError
 from ..manifest import Manifest
 
-GEMM, STREAM, TRIES = 1024, 64_000_000, 7  # sides of the matrices; bytes read by each thread, more than caches hold
+GEMM, STREAM, TRIES = (
+    1024,
+    64_000_000,
+    7,
+)  # sides of the matrices; bytes that each thread reads
 PROCESS = f"""
 import json, sys, time
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +54,11 @@ class Machine:
     multiplications: float
     bytes: float
 
+    @classmethod
+    def usual(cls, measured: Sequence[Machine]) -> Machine:
+        """The medians."""
+        return cls(median(one.multiplications for one in measured), median(one.bytes for one in measured))
+
     def limit(self, manifest: Manifest, tokens: float) -> float | None:
         """The seconds that a caption takes at least: each graph's arithmetic or its reading, whichever takes longer.
 
@@ -67,9 +80,16 @@ class Machine:
 
 
 def measure_machine(threads: int) -> Machine:
-    """Measure it in a process of its own, whose matrix library gets so many threads."""
+    """Measure it in a process of its own, whose matrix library gets so many threads.
+
+    Raises OptionError where that fails, as without memory for so many threads.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in BLAS_KERNELS}
     environment |= dict.fromkeys(BLAS_THREADS, str(threads))
     command = [sys.executable, "-c", PROCESS, str(threads)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    here = Path(__file__).parents[2]  # not where the user's files may have modules' names
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=here, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise OptionError(f"What the machine can do with {threads} threads cannot be measured: {said[-1]}.")
     return Machine(*json.loads(done.stdout))

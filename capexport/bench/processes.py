@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,11 @@ import json, sys
 from capexport.bench.worker import main
 main(json.loads(sys.argv[1]), started)
 """
+
+
+# Rows are all loaded before the first is timed, and TensorFlow and XLA would each take a GPU's whole memory.
+SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+ENDING = 10  # seconds that a process has to remove its temporary files
 
 
 class RowError(Exception):
@@ -41,6 +47,7 @@ class Worker:
             stderr=self._said,
             text=True,
             cwd=Path(__file__).parents[2],  # where this very capexport is imported from
+            env=os.environ | SHARED_GPU,
         )
         try:
             self.start = self._answer()
@@ -57,8 +64,11 @@ class Worker:
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.communicate()
+        try:
+            self._process.communicate(timeout=ENDING)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
         self._said.close()
 
     def _answer(self) -> Any:

@@ -119,6 +119,7 @@ class KerasSubject:
         pixels: Pixels = load_image(photo, config.image_size, config.resize)
         read = time.perf_counter()
         features = self._encode(tf.cast(pixels, tf.float32)[tf.newaxis])
+        features.numpy()  # a GPU is not done yet
         encoded = time.perf_counter()
         said, marks = [self._start], [encoded]
         while len(said) < config.max_length and said[-1] != self._end:

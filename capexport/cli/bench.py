@@ -14,7 +14,10 @@ from pathlib import Path
 from ..atomic import check_absent, new_file
 from ..bench.bench import ROUNDS, TURN, Bench, Row, bench
 from ..bundle import Bundle
-from ..recipes import DEFAULT_RECIPE, RECIPES
+from ..errors import OptionError
+from ..recipes import DEFAULT_RECIPE, FORMATS, RECIPES
+from ..runtime.engines import formats_on
+from ..runtime.options import check_whole
 from ..shipped import sample_photos
 from .photos import photos_in
 from .tables import aligned_table, markdown_table
@@ -69,8 +72,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Print the table; the exit code is 1 where a row could not be measured."""
-    for path in filter(None, (parsed.json, parsed.markdown, parsed.plot)):
+    files = [path for path in (parsed.json, parsed.markdown, parsed.plot) if path]
+    for path in files:
         check_absent(path, parsed.force)
+    if len({path.resolve() for path in files}) < len(files):
+        raise OptionError("--json, --markdown and --plot need a file each.")
+    check_whole("--threads", parsed.threads, least=1)
+    check_whole("--rounds", parsed.rounds, least=1)
     if parsed.plot:
         from ..plot import new_figure
 
@@ -84,7 +92,7 @@ def run(parsed: argparse.Namespace) -> int:
         _write(parsed.json, json.dumps(dataclasses.asdict(result), indent=1), parsed.force)
     if parsed.markdown:
         _write(parsed.markdown, f"{markdown_table(HEADER, rows)}\n\n{note(result)}", parsed.force)
-    if parsed.plot:
+    if parsed.plot and any(row.measures for row in result.rows):
         from ..bench.figure import draw_bench
 
         draw_bench(result, parsed.plot, parsed.force)
@@ -97,6 +105,7 @@ def _bundles(parsed: argparse.Namespace) -> Iterator[Sequence[Path | Bundle]]:
     if parsed.bundles:
         yield parsed.bundles
         return
+    formats = formats_on(parsed.device, FORMATS)
     from ..captioner.storage import live
     from ..export.exporter import Exporter
 
@@ -104,20 +113,19 @@ def _bundles(parsed: argparse.Namespace) -> Iterator[Sequence[Path | Bundle]]:
         exporter = Exporter(live(parsed.source))
         variants = [(to, recipe.name, False) for recipe in RECIPES.values() for to in recipe.formats]
         variants += [(to, DEFAULT_RECIPE, True) for to in RECIPES[DEFAULT_RECIPE].formats]
-        exports = (exporter.export(to, recipe, fused) for to, recipe, fused in variants)
+        exports = (exporter.export(to, recipe, fused) for to, recipe, fused in variants if to in formats)
         yield [export.write(Path(folder) / export.bundle.directory, gate=False) for export in exports]
 
 
 def cells(row: Row) -> list[str]:
     """A row of the table; one without measures ends with its error."""
     size = "" if row.graph_bytes is None else f"{row.graph_bytes / 1e6:.1f}"
-    name = row.name if row.device == "cpu" else f"{row.name} ({row.device})"
     one = row.measures
     if one is None:
-        return [name, size, row.error]
+        return [row.label, size, row.error]
     best = max(one.throughput, key=lambda batch: one.throughput[batch], default=None)
     return [
-        name,
+        row.label,
         size,
         f"{one.load:.2f}",
         f"{one.cold_start:.2f}",

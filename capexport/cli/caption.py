@@ -18,7 +18,7 @@ from ..errors import DownloadError, ImageError, OptionError, printable
 from ..image import Photo
 from ..runtime.caption import Caption
 from ..runtime.captioner import Captioner, OnError, load
-from ..runtime.options import DecodingOptions
+from ..runtime.options import DecodingOptions, check_whole
 from . import folder
 from .default_bundle import default_bundle
 from .options import PRIVATE_HOSTS, add_options, read_options
@@ -55,8 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Caption every photo; a broken one is reported, the others go on, and the exit code is 2 (1: see folder.run)."""
     options = read_options(DecodingOptions, parsed)
-    if parsed.threads is not None and parsed.threads < 1:
-        raise OptionError(f"--threads must be 1 or more, not {parsed.threads}.")
+    check_whole("--threads", parsed.threads, least=1)
     if folder.asked_for(parsed):
         return folder.run(parsed, options)
     pictures = parsed.attention, parsed.attention_html

@@ -7,7 +7,7 @@ import importlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
-from ..errors import MissingExtraError
+from ..errors import MissingExtraError, OptionError
 from ..manifest import CAPTIONER, SIGNATURES
 from ..recipes import FORMATS
 from .backend import Backend, GraphBackend, Model, Runner, Tensors, check_declared
@@ -110,9 +110,23 @@ def _opened_late(open_it: Callable[[], Runner]) -> Runner:
     return run
 
 
-def check_device(to: str, device: str) -> None:
-    """Raise OptionError if the engine of a format cannot use the device, MissingExtraError if it is not installed."""
-    _engine(to).check_device(device)
+def formats_on(device: str, formats: Collection[str]) -> list[str]:
+    """Those of the formats whose engines can use the device here.
+
+    Raises OptionError, which says why the first of FORMATS cannot, if none can; MissingExtraError if an engine is not
+    installed.
+    """
+    usable, refused = [], []
+    for to in FORMATS:
+        if to in formats:
+            try:
+                _engine(to).check_device(device)
+                usable.append(to)
+            except OptionError as error:
+                refused.append(error)
+    if refused and not usable:
+        raise refused[0]
+    return usable
 
 
 def _engine(to: str) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import BundleError, OptionError
 from ..plain import shortened
+from ..quiet import silenced_stderr
 from .backend import Declared, Runner, Tensors
 
 PARALLEL = True  # a graph may run in several threads at once
@@ -18,15 +22,36 @@ DECODED = 16  # photos together
 KEPT = ("cross_", "next_")  # outputs that only the next step reads
 DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int32)": "int32"}  # those of captioners
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROBE = bytes.fromhex(  # a graph: y = Abs(x)
+    "08083a320a0b0a017812017922034162731201675a0f0a0178120a0a08080112040a020801620f0a0179"
+    "120a0a08080112040a02080142040a00100d"
+)
 
 
+@functools.cache
 def check_device(device: str) -> None:
-    """Raise OptionError unless it is one of PROVIDERS that this onnxruntime was built with."""
+    """Raise OptionError unless it is one of PROVIDERS that this onnxruntime was built with and finds here."""
     if PROVIDERS.get(device) not in onnxruntime.get_available_providers():
         raise OptionError(
             f"onnxruntime has no {device} here; for an NVIDIA GPU with CUDA install capexport[gpu] instead of "
             "capexport[onnx]."
         )
+    if device == "cpu":
+        return
+    with silenced_stderr(), contextlib.redirect_stdout(io.StringIO()):  # both loaders say at length what is missing
+        onnxruntime.preload_dlls()  # CUDA and cuDNN from their Python packages, which no system's loader finds
+        found = _session(PROBE, 1, device).get_providers()  # it falls back to the CPU without a word
+    if PROVIDERS[device] not in found:
+        raise OptionError(
+            f"onnxruntime finds no {device} device that works here: that takes an NVIDIA GPU with its driver, and CUDA "
+            "and cuDNN as capexport[gpu] installs them."
+        )
+
+
+def _session(model: bytes, threads: int | None, device: str) -> Any:
+    # Its fallback would print to standard output, and load once more what it has just refused.
+    providers = [PROVIDERS[device]]
+    return onnxruntime.InferenceSession(model, session_options(threads), providers=providers, enable_fallback=0)
 
 
 def session_options(threads: int | None) -> Any:
@@ -57,14 +82,9 @@ class Model:
         check_device(device)
         self._what, self._device = what, device
         try:
-            # Its fallback would print to standard output, and load once more what it has just refused.
-            self._session = onnxruntime.InferenceSession(
-                model, session_options(threads), providers=[PROVIDERS[device]], enable_fallback=0
-            )
+            self._session = _session(model, threads, device)
         except Exception as error:  # the engine's exceptions have no common base of their own
             raise BundleError(f"onnxruntime cannot load {what}: {shortened(error)}.") from error
-        if PROVIDERS[device] not in self._session.get_providers():  # it falls back to the CPU without a word
-            raise OptionError(f"onnxruntime finds no {device} device that works here.")
 
     def runner(self, outputs: Sequence[str], signature: str | None = None) -> Runner:
         """A runner of the graph, which has no signature."""

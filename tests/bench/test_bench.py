@@ -1,6 +1,7 @@
 """bench: rows of real processes, what is said of those that fail, and the machine's limits by hand."""
 
 import json
+import math
 import os
 import signal
 
@@ -9,11 +10,13 @@ import onnx
 import pytest
 from PIL import Image
 
-from capexport import OptionError
+from capexport import ImageError, OptionError
 from capexport.bench.bench import BATCHES, TURN, bench
 from capexport.bench.machine import Machine, measure_machine
 from capexport.bench.processes import RowError, started
 from capexport.cli.main import main
+from capexport.runtime.onnx import PROVIDERS
+from capexport.runtime.workers import cores
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ def test_every_row_is_there(result):
     bundles = ["onnx fp32", "tflite fp32", "onnx fp32 fused", "tflite fp32 fused"]
     assert names == ["keras eager", "keras tf.function", *bundles]
     assert failed == "refused (tflite fp32)"
-    assert (result.photos, result.captions, result.threads, result.cores) == (6, TURN, 1, os.cpu_count())
+    assert (result.photos, result.captions, result.threads, result.cores) == (TURN, TURN, 1, cores())
     *measured, failed = result.rows
     assert (failed.measures, [row.error for row in measured]) == (None, [""] * 6)
     assert "LiteRT cannot load the decoder" in failed.error
@@ -77,17 +80,49 @@ def test_a_process_that_dies_meanwhile(tiny_bundle, photos):
         assert timing["tokens"]
 
 
-def test_what_cannot_be_timed(tiny_bundle, photos):
+def test_what_cannot_be_timed(tiny_bundle, photos, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no photo")
     with pytest.raises(OptionError, match="needs a photo"):
         bench([tiny_bundle], [])
     with pytest.raises(OptionError, match=r"onnxruntime has no cuda here; .*capexport\[gpu\]"):
         bench([tiny_bundle], photos, device="cuda")
+    with pytest.raises(OptionError, match="threads must be a whole number from 1 up"):
+        bench([tiny_bundle], photos, threads=-1)
+    with pytest.raises(ImageError, match=r"broken\.jpg is not a photo"):
+        bench([tiny_bundle], [*photos, broken])
 
 
-def test_the_machine():
+@pytest.mark.parametrize("options", [["--threads", "0"], ["--device", "cuda"], ["--rounds", "0"]])
+def test_mistakes_are_found_before_anything_is_converted(options, capsys, monkeypatch):
+    monkeypatch.setattr("capexport.export.exporter.Exporter.export", None)
+    assert main(["bench", *options]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "from 1 up" in line or "onnxruntime has no cuda here" in line
+
+
+def test_photos_that_are_not_timed_are_not_counted(tiny_bundle, tiny_source, photos):
+    found = bench([tiny_bundle], [*photos[:TURN], *["none.jpg"] * 9], tiny_source, threads=1, rounds=1)
+    assert found.photos == TURN
+
+
+def test_a_device_that_the_engine_has_but_does_not_find(tiny_bundles, photos, monkeypatch):
+    """As onnxruntime-gpu on a machine without a GPU: it falls back to the processor without a word."""
+    bundles = [tiny_bundles["tflite", "fp32"], tiny_bundles["onnx", "fp32"]]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [*PROVIDERS.values()])
+    with pytest.raises(OptionError, match="onnxruntime finds no cuda device that works here"):
+        bench(bundles, photos, device="cuda")
+
+
+def test_the_machine(tmp_path, monkeypatch):
+    (tmp_path / "queue.py").write_text("raise RuntimeError")
+    monkeypatch.chdir(tmp_path)
     machine = measure_machine(1)
     assert 1e8 < machine.multiplications < 1e13
     assert 1e8 < machine.bytes < 1e12
+    assert Machine.usual([machine, Machine(0, 0), Machine(math.inf, math.inf)]) == machine
+    with pytest.raises(OptionError, match="with -1 threads cannot be measured: ValueError"):
+        measure_machine(-1)
 
 
 def test_the_limit_by_hand(tiny_bundle):

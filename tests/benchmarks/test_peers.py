@@ -15,7 +15,6 @@ from benchmarks.peer.registry import BASELINE, PEERS, Entry, chosen
 from benchmarks.peer.rows import HEADER, build_rows, cells, legend, measure
 from benchmarks.peer.turns import Outcome, Said, take_turns
 from capexport import OptionError
-from capexport.bench import latency
 from capexport.bundle import write_bundle
 from capexport.image import load_image
 
@@ -78,12 +77,12 @@ def test_peers_take_turns_and_those_that_fail_keep_their_places(folder):
 def test_a_slow_peer_says_fewer(folder, monkeypatch):
     monkeypatch.setattr("benchmarks.peer.turns.SLOW", 0)
     outcomes = take_turns([fake("slow", words=2)], {}, folder, 3, captions=10, threads=1)
-    assert [one.photo for one in outcomes["slow"].said] == [0, latency.TURN % 3]
+    assert [one.photo for one in outcomes["slow"].said] == [0, 1]
 
 
 def test_measures_by_hand():
     captions = [said(0, [7, 8], 4.0, 1.0), said(1, [9], 8.0, 2.0), said(0, [7], 6.0, 3.0)]
-    one = measure(captions, [[7, 8], [9]], base=3.0)
+    one = measure(captions, [[7, 8], [9]], base={0: 3.0, 1: 3.5})
     assert (one.captions, one.equal, one.differing) == (3, 2, 1)
     assert (one.p50, one.encode, one.ratio) == (6.0, 2.0, 2.0)
     assert one.p90 == pytest.approx(7.6)
@@ -102,6 +101,14 @@ def test_the_ratio_is_to_the_baseline_of_the_run():
     assert legend(rows).splitlines()[0] == "- a: what a is (noted)"
     outcomes[BASELINE] = Outcome((said(0, [8]),), error="it ended")
     assert build_rows(entries, outcomes, [[7]])[0].measures.ratio is None
+
+
+def test_the_ratio_of_a_slow_peer_is_to_the_same_photos():
+    fast = (said(0, [7], 0.001), said(1, [8], 0.004), said(0, [7], 0.003), said(1, [8], 0.004))
+    outcomes = {"slow": Outcome((said(0, [7], 0.5),)), BASELINE: Outcome(fast)}
+    slow, baseline = build_rows([fake("slow"), fake(BASELINE)], outcomes, [[7], [8]])
+    assert slow.measures.ratio == pytest.approx(250)
+    assert baseline.measures.ratio == 1
 
 
 def test_the_loop_is_simple_gen_s(tiny, photos):
