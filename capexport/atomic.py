@@ -25,7 +25,7 @@ def new_directory(target: Path, mark: str, force: bool = False) -> Iterator[Path
     runs left of the same target goes first.
     Raises OutputError if target is in the way or cannot be written.
     """
-    _check_replaceable(target, mark, force)
+    check_replaceable(target, mark, force)
     partial, old = _beside(target, "part"), _beside(target, "old")
 
     def clear() -> None:
@@ -41,7 +41,7 @@ def new_directory(target: Path, mark: str, force: bool = False) -> Iterator[Path
         _ours.add(partial)
         partial.mkdir()
         yield partial
-        _check_replaceable(target, mark, force)
+        check_replaceable(target, mark, force)
         if target.is_dir():  # never half gone: a run that is killed here leaves all of it, or nothing
             os.replace(target, old)
         os.replace(partial, target)
@@ -126,14 +126,25 @@ def _runs(process: int) -> bool:
     return process != os.getpid()
 
 
-def _check_replaceable(target: Path, mark: str, force: bool) -> None:
+def check_replaceable(target: Path, mark: str, force: bool) -> None:
+    """As check_absent, for a directory: with force one may be replaced that has a file named `mark`."""
     check_absent(target, force)
     if target.exists() and not (target / mark).is_file():
         raise OutputError(f"{target} exists and has no {mark}: it is not replaced even with --force; remove it first.")
 
 
 def check_absent(target: Path, force: bool) -> None:
-    """Raise OutputError if target exists and may not be replaced; pipes, devices and the like never may."""
+    """Raise OutputError if target exists and may not be replaced, or cannot be made; pipes, devices never may."""
     check_plain(target)
+    _check_place(target)
     if target.exists() and not force:
         raise OutputError(f"{target} exists already; choose another place, or pass --force to replace it.")
+
+
+def _check_place(target: Path) -> None:
+    """Raise OutputError if the nearest of its folders that there is is none, or may not be written to."""
+    there = next(folder for folder in target.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise OutputError(f"{target} cannot be written: {there} is no folder.")
+    if not os.access(there, os.W_OK):
+        raise OutputError(f"{target} cannot be written: nothing may be written in {there}.")

@@ -28,8 +28,8 @@ def build_backbone(
     weights  "imagenet" (downloaded by Keras), the path of a weights file, or None for random ones
     include_preprocessing  normalise the pixels inside, as the application was trained
 
-    Raises OptionError for an unknown backbone, or one whose preprocessing is unknown here, SourceError for
-    weights that do not fit it.
+    Raises OptionError for an unknown backbone, one whose preprocessing is unknown here, and photos too small for it,
+    SourceError for weights that do not fit it.
     """
     shape = (*image_size, 3)
     options: dict[str, Any] = {"include_top": False, "weights": "imagenet" if weights == "imagenet" else None}
@@ -42,7 +42,13 @@ def build_backbone(
         options["input_tensor"] = tf_keras.layers.Rescaling(1 / 127.5, offset=-1)(tf_keras.Input(shape))
     elif include_preprocessing and not name.startswith("EfficientNetB"):  # those always do it themselves
         raise OptionError(f"How {name} wants its pixels is not known here; choose another backbone, e.g. MobileNetV2.")
-    model = application(input_shape=shape, **options)
+    try:
+        model = application(input_shape=shape, **options)
+        if not all(model.output_shape[1:]):
+            raise ValueError("they are too small for it")
+    except ValueError as error:
+        size = "x".join(map(str, image_size))
+        raise OptionError(f"{name} cannot be built for photos of {size} pixels: {error!s:.200}.") from error
     if weights is not None and weights != "imagenet":
         _load_weights(model, Path(weights))
     model.trainable = False
@@ -61,7 +67,7 @@ def recognise_backbone(model: tf_keras.Model, image_size: tuple[int, int]) -> tu
     for name, preprocessing in itertools.product(_likely(model), (True, False)):
         try:
             candidate = build_backbone(name, image_size, None, preprocessing)
-        except (OptionError, ValueError):  # preprocessing unknown, or photos too small for it
+        except OptionError:  # preprocessing unknown, or photos too small for it
             continue
         if [tuple(weight.shape) for weight in candidate.weights] == shapes:
             candidate.set_weights(model.get_weights())

@@ -9,9 +9,12 @@ from ..errors import SourceError
 from ..manifest import Shape
 from .weights import OUTPUT_KERNEL, TOKENS, decoder_arrays, output_bias, part
 
+HALF = {"float16", "bfloat16"}
+
 
 def measure(captioner: Any) -> Shape:
     """The captioner's measures; raises SourceError if it is not the tutorial's model, or not ready to be used."""
+    _check_precision(captioner)
     shapes = {name: array.shape for name, array in decoder_arrays(captioner).items()}
     feature_map = _fixed_shape(captioner, "output_shape")
     units, heads, key_dim = _sizes(shapes, "decoder_layers.0.self_attention.mha.query.kernel", 3)
@@ -55,6 +58,19 @@ def multiplications(model: Any) -> int:
             kernels = (variable for variable in layer.weights if variable.name.split(":")[0].endswith("kernel"))
             total += sum(math.prod(kernel.shape) for kernel in kernels) * math.prod(layer.output_shape[1:-1])
     return total
+
+
+def _check_precision(captioner: Any) -> None:
+    """Raise SourceError for layers that compute in half precision, as under Keras' policy mixed_float16."""
+    parts = ("feature_extractor", "seq_embedding", "decoder_layers.0", "output_layer")
+    for name, model in ((name, part(captioner, name)) for name in parts):
+        if not HALF.isdisjoint(
+            getattr(layer, "compute_dtype", "") for layer in (model, *getattr(model, "submodules", ()))
+        ):
+            raise SourceError(
+                f"The captioner's {name} computes in half precision: build it again under the policy float32, and give "
+                "it the weights of this one with set_weights."
+            )
 
 
 def _fixed_shape(captioner: Any, side: str) -> tuple[int, int, int]:

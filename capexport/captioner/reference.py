@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from ..manifest import FEATURES
 from ..parity.vectors import ParityVector, diagonal
-from ..vocabulary import END, START
+from ..vocabulary import BANNED, END, START
 from .weights import decoder_variables, layer_indices, part
 
 BATCH = 25
@@ -37,11 +37,14 @@ def _references(captioner: Any, pixels: np.ndarray, names: Sequence[str]) -> lis
     """The photos of one batch; what is said after a caption's [END] has no bearing on it, and is dropped."""
     words = captioner.tokenizer.get_vocabulary()
     end, max_length = words.index(END), captioner.seq_embedding.pos_embedding.input_dim
+    never = [words.index(word) for word in BANNED]
     features = captioner.feature_extractor(tf.cast(pixels, tf.float32), training=False)  # (B, h, w, C)
     tokens = np.full((len(pixels), 1), words.index(START))
     while not (tokens == end).any(axis=1).all():
         logits = captioner((features, tf.constant(tokens, tf.int64)), training=False).numpy()  # (B, T, V)
-        following = logits[:, -1].argmax(axis=-1) if tokens.shape[1] < max_length else np.full(len(pixels), end)
+        scores = np.array(logits[:, -1])
+        scores[:, never] = -np.inf  # as the runtime's; the tutorial's output layer bans them, too
+        following = scores.argmax(axis=-1) if tokens.shape[1] < max_length else np.full(len(pixels), end)
         tokens = np.concatenate([tokens, following[:, np.newaxis]], axis=1)
     scores = np.stack([part(captioner, f"decoder_layers.{i}.last_attention_scores") for i in layer_indices(captioner)])
     height, width = features.shape[1:3]

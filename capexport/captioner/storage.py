@@ -16,7 +16,7 @@ import safetensors.numpy
 import tensorflow as tf
 
 from ..atomic import check_absent, new_directory
-from ..errors import SourceError
+from ..errors import OptionError, SourceError
 from ..plain import open_bounded, read_plain
 from ..shipped import shipped_captioner
 from ..vocabulary import Vocabulary
@@ -86,12 +86,8 @@ def _built(config: CaptionerConfig, vocabulary: Vocabulary, directory: Path) -> 
     """A captioner with weights that are yet to be replaced."""
     try:
         encoder = build_backbone(config.backbone, config.image_size, None, config.include_preprocessing)
-        if not all(encoder.output_shape[1:]):
-            raise ValueError("they are too small for it")
-    except ValueError as error:
-        size = "x".join(map(str, config.image_size))
-        problem = f"{config.backbone} cannot be built for photos of {size} pixels: {error!s:.200}"
-        raise SourceError(f"{directory}: {problem}.") from error
+    except OptionError as error:
+        raise SourceError(f"{directory}: {error}") from error
     captioner = build_captioner(config, vocabulary.words, encoder)
     captioner.output_layer.bias = np.zeros(config.vocabulary_size, np.float32)
     build_weights(captioner)

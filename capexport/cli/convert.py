@@ -8,11 +8,12 @@ import itertools
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..atomic import check_absent
 from ..bundle import Bundle
-from ..errors import OptionError
+from ..errors import OptionError, QualityError
 from ..recipes import FORMATS, RECIPES, check_recipe
 from ..shipped import NAME
 from .photos import photos_in
@@ -57,27 +58,38 @@ def run(parsed: argparse.Namespace) -> None:
         check_recipe(*one)
     outs = {one: _out(parsed, one, len(variants)) for one in variants}
     if parsed.explain:
-        for to, recipe in variants:
-            if not (RECIPES[recipe].encoder or RECIPES[recipe].decoder):
-                raise OptionError(f"The recipe {recipe} leaves every layer in float: there is nothing to explain.")
-            check_absent(_figure(outs[to, recipe]), parsed.force)
+        _check_explainable(outs, parsed.force)
     photos = photos_in(parsed.calibration) if parsed.calibration else []
     started = time.monotonic()
     from ..export.convert import prepare
 
     exports = prepare(parsed.source, outs, parsed.force, photos, parsed.fused)
+    refused = []
     for out, export in zip(outs.values(), exports, strict=True):
         if parsed.explain:
             from ..export import explanation
 
             print(explanation.table(export.choices), file=sys.stderr if parsed.json else sys.stdout)
             explanation.draw(export.choices, _figure(out), parsed.force)
-        bundle = export.write(out, parsed.force, gate=not parsed.no_gate)
+        try:
+            bundle = export.write(out, parsed.force, gate=not parsed.no_gate)
+        except QualityError as error:  # others may be better
+            refused.append(str(error))
+            continue
         if parsed.json:
             print(json.dumps(dataclasses.asdict(bundle.manifest)))
         else:
             _print(bundle, time.monotonic() - started)
             started = time.monotonic()
+    if refused:
+        raise QualityError(" ".join(refused))
+
+
+def _check_explainable(outs: Mapping[tuple[str, str], Path], force: bool) -> None:
+    for (_, recipe), out in outs.items():
+        if not (RECIPES[recipe].encoder or RECIPES[recipe].decoder):
+            raise OptionError(f"The recipe {recipe} leaves every layer in float: there is nothing to explain.")
+        check_absent(_figure(out), force)
 
 
 def _listed(names: str) -> list[str]:

@@ -34,6 +34,9 @@ RECIPES = {
 }
 
 
+OF_ENCODER = ("backbone", "include_preprocessing", "image_size")  # what a config says of it
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     add_dataset_options(parser, "train", "dev")
     parser.add_argument(
@@ -66,13 +69,22 @@ def run(parsed: argparse.Namespace) -> None:
     config = read_options(CaptionerConfig, parsed, image_size=size, dropout_rate=dropout_rate)
     options = read_options(recipe.options, parsed)
     train_photos, dev_photos = (read_photos(parsed, split) for split in ("train", "dev"))
-    if Path(parsed.encoder_weights).is_dir():
-        encoder = load_captioner(parsed.encoder_weights).feature_extractor
-    else:
-        weights = parsed.encoder_weights
-        encoder = build_backbone(config.backbone, config.image_size, weights, config.include_preprocessing)
+    config, encoder = _encoder(config, parsed.encoder_weights)
     recipe.train(config, encoder, train_photos, dev_photos, parsed.out, options, initial=parsed.init)
     print(f"{parsed.out}: a captioner; next: capexport convert {parsed.out} --to onnx")
+
+
+def _encoder(config: CaptionerConfig, weights: str) -> tuple[CaptionerConfig, Any]:
+    """The encoder, and the config with what it says of it; raises OptionError for options that say something else."""
+    if not Path(weights).is_dir():
+        return config, build_backbone(config.backbone, config.image_size, weights, config.include_preprocessing)
+    captioner = load_captioner(weights)
+    theirs = {name: getattr(captioner.config, name) for name in OF_ENCODER}
+    for name, value in theirs.items():
+        if getattr(config, name) not in (getattr(CaptionerConfig, name), value):
+            option = f"--{name.replace('_', '-')}"
+            raise OptionError(f"The encoder of {weights} has {value!r} as its {name}: leave {option} out.")
+    return dataclasses.replace(config, **theirs), captioner.feature_extractor
 
 
 def _check_options(parsed: argparse.Namespace, recipe: _Recipe) -> None:

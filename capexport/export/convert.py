@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..atomic import check_absent
+from ..atomic import check_replaceable
 from ..bundle import Bundle
 from ..captioner.storage import live
 from ..image import Photo
+from ..manifest import MANIFEST
 from ..recipes import check_recipe
 from .exporter import Export, Exporter, format_module
 
@@ -56,7 +57,7 @@ def prepare(
     """
     for (to, recipe), out in outs.items():
         check_recipe(to, recipe)
-        check_absent(out, force)
+        check_replaceable(out, MANIFEST, force)
         format_module(to)
     exporter = Exporter(live(source), calibration)
     return (exporter.export(to, recipe, fused) for to, recipe in outs)

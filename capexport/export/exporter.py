@@ -7,7 +7,7 @@ import importlib
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ from ..parity.comparison import compare_all
 from ..parity.vectors import ParityVector, pack
 from ..progress import track
 from ..recipes import FORMATS, RECIPES, Bounds, Precision
-from ..runtime.backend import Runner
+from ..runtime.backend import Runner, Tensors
 from ..runtime.captioner import load
 from ..sense import special_tokens
 from ..shipped import sample_photos
@@ -175,9 +175,14 @@ class Exporter:
         )
 
     def _decoder(self, to: str, words: Precision) -> Lowering:
-        def rehearse(run: Runner, photos: Sequence[ParityVector]) -> list[Outputs]:
-            encoder = self._lowering(to, "encoder", Precision.FLOAT)
-            features = encode(encoder.run, [photo.pixels for photo in photos])
+        def encoded(photos: Sequence[ParityVector]) -> Tensors:
+            return encode(self._lowering(to, "encoder", Precision.FLOAT).run, [photo.pixels for photo in photos])
+
+        @cache
+        def tried() -> Tensors:  # of photos on which layer after layer is tried
+            return encoded(self._measured_on[::TRIED])
+
+        def rehearse(run: Runner, photos: Sequence[ParityVector], features: Tensors) -> list[Outputs]:
             return decode(run, graph, photos, features, self._vocabulary.start)
 
         module = DecoderGraph(self._captioner, format_module(to).DIALECT, words)
@@ -188,8 +193,8 @@ class Exporter:
             format_module(to),
             graph,
             model,
-            lambda run: rehearse(run, self._learnt_from),
-            lambda run: rehearse(run, self._measured_on[::TRIED]),
+            lambda run: rehearse(run, self._learnt_from, encoded(self._learnt_from)),
+            lambda run: rehearse(run, self._measured_on[::TRIED], tried()),
         )
 
     def _load(self, photo: Photo) -> Pixels:

@@ -162,7 +162,8 @@ class Observer:
         Kernels of more than one place are left out, but for depthwise ones: theirs are too many inputs.
         """
         if layer.kind == "depthwise":
-            self._correlating.see(layer.node, windows(source[0], layer.weights // layer.columns))
+            seen = windows(source[0], layer.weights // layer.columns)  # of a channel, which may have several kernels
+            self._correlating.see(layer.node, np.repeat(seen, layer.columns // len(seen), axis=0))
         elif layer.weights == layer.columns * source.shape[-1]:
             some = source if source.ndim == 2 else source[:1]
             self._correlating.see(layer.node, some.reshape(-1, source.shape[-1]))

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf2onnx
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from ..errors import SourceError
 from .graphs import ONNX as DIALECT
 from .graphs import DecoderGraph, symbol
 from .layers import as_it_is as write
@@ -37,6 +38,9 @@ def export(module: tf.Module) -> bytes:
         output_names=[tensor.name for tensor in frozen.outputs],
         opset=WRITTEN,
     )
+    unknown = {node.op_type for node in model.graph.node if not onnx.defs.has(node.op_type, node.domain)}
+    if unknown:
+        raise SourceError(f"The captioner computes {', '.join(sorted(unknown))}, which tf2onnx cannot write in ONNX.")
     model = onnx.version_converter.convert_version(model, OPSET)
     model.ir_version = IR_VERSION
     drop_idle_reshapes(model.graph)

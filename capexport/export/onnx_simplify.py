@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -108,7 +108,7 @@ def fuse_attention(graph: onnx.GraphProto) -> None:
     for softmax in [node for node in graph.node if node.op_type == "Softmax"]:
         scores = makers[softmax.input[0]]
         queries, turned = scores.input
-        [keys], [batch, heads, width, row] = makers[turned].input, makers[turned].attribute[0].ints
+        keys, [batch, heads, width, row] = makers[turned].input[0], _permutation(makers[turned])
         if (batch, heads, row, width) != (0, 1, 2, 3):  # two transpositions that tf2onnx has made one of
             given, keys = keys, f"{scores.name}_keys"
             scores.CopyFrom(
@@ -125,6 +125,11 @@ def fuse_attention(graph: onnx.GraphProto) -> None:
         graph.node.remove(product)
         softmax.CopyFrom(made)
     drop_unused(graph)
+
+
+def _permutation(turning: onnx.NodeProto) -> Sequence[int]:
+    """Of keys; tf2onnx makes the transposition a reshape where one of its axes has length 1."""
+    return turning.attribute[0].ints if turning.op_type == "Transpose" else (0, 1, 3, 2)
 
 
 def _hard_sigmoids(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, onnx.NodeProto]]:

@@ -128,7 +128,8 @@ def output_error(given: Sequence[Outputs], truth: Sequence[Outputs]) -> float:
     errors = []
     for name, places in (("logits", allowed), ("attention", slice(None))):
         ours, theirs = (np.concatenate([_centred(each[name][..., places]) for each in side]) for side in (given, truth))
-        errors.append(np.square(ours - theirs).mean(dtype=np.float64) / np.square(theirs).mean(dtype=np.float64))
+        lost, varied = (np.square(one).mean(dtype=np.float64) for one in (ours - theirs, theirs))
+        errors.append(lost / varied if lost else lost)  # the attention to an only place never varies
     return float(np.nan_to_num(np.sqrt(np.mean(errors)), nan=np.inf))
 
 

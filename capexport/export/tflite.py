@@ -16,7 +16,10 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
 from numpy.typing import NDArray
+from tensorflow.lite.python.convert_phase import ConverterError
 
+from ..errors import SourceError
+from ..plain import shortened
 from ..quiet import silenced_stderr
 from ..recipes import INT8, Precision
 from ..runtime.backend import Runner, Tensors
@@ -51,7 +54,10 @@ def export(module: tf.Module) -> bytes:
     with silenced_stderr():
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function], variables)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        model = bytes(converter.convert())
+        try:
+            model = bytes(converter.convert())
+        except ConverterError as error:
+            raise SourceError(f"TFLite cannot say what the captioner computes: {shortened(error)}.") from error
     return model if module.places is None else _with_places(model, module.places)
 
 

@@ -191,7 +191,8 @@ class _Preparing:
 
 def _along(layer: Layer, side: str, scales: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scales of channels in or out, in a shape by which the weights can be multiplied; depthwise they are the last."""
-    return scales.reshape(AXES.get((layer.kind, side), (-1,)))
+    several = layer.columns // len(scales) if layer.kind == "depthwise" else 1  # kernels of a channel in
+    return scales.repeat(several).reshape(AXES.get((layer.kind, side), (-1,)))
 
 
 def _raised(layer: Layer, weights: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.float32]:

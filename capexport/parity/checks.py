@@ -76,7 +76,7 @@ def _error(name: str, value: float, most: float) -> Check:
 
 def _captions(parity: Parity, identical: float) -> list[Check]:
     count = len(parity.comparisons)
-    least = count - math.ceil(count * (1 - identical))
+    least = count - math.ceil(round(count * (1 - identical), 9))  # in favour of few photos, not of rounding
     checks = [
         Check(
             "identical captions",

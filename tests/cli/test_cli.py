@@ -250,9 +250,23 @@ def test_the_gate_refuses_with_the_figures_and_explain_tells_of_every_layer(caps
     assert not checks["largest error of a logit"]
 
 
+@pytest.mark.usefixtures("strict")
+def test_the_gate_keeps_no_other_recipe_back(capsys, tiny_source, photos, tmp_path):
+    arguments = ["convert", tiny_source, "--out", tmp_path, "--calibration", photos[0].parent, "--recipe", "int8,fp32"]
+    code, said, err = run(capsys, *arguments)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "The recipe int8 costs this captioner too much" in err
+    assert said.startswith(f"{tmp_path / 'onnx-fp32'}: onnx, fp32")
+    assert [path.name for path in tmp_path.iterdir()] == ["onnx-fp32"]
+
+
 def test_what_convert_refuses_before_the_work(capsys, tiny_source, tmp_path):
     refused(capsys, "There are no photos in", "convert", tiny_source, "--calibration", tmp_path)
     refused(capsys, "nothing to explain", "convert", tiny_source, "--out", tmp_path / "float", "--explain")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "file").touch()
+    refused(capsys, "has no manifest.json", "convert", "none", "--out", tmp_path / "notes", "--force")
+    refused(capsys, "file is no folder", "convert", "none", "--out", tmp_path / "file/deep/bundle")
 
 
 def test_recipes(capsys):
