@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 
 import capexport
-from capexport.bench.machine import measure_machine
 from capexport.bundle import Bundle, read_bundle
 from capexport.shipped import sample_photos
+from capexport.timing.machine import measure_machine
 
 LEAST = 0.01  # share of the time below which an operator or a kind of code is among the others
 # What names of functions and of libraries are about, the first that fits. XNNPACK's and MLAS' kernels name themselves.

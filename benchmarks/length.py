@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 import capexport
-from capexport.bench.memory import peak_bytes
 from capexport.plot import INK, PALE_INK, new_figure, save_figure
 from capexport.shipped import sample_photos
+from capexport.timing.memory import peak_bytes
 
 LENGTHS = tuple(range(5, 51, 5))  # tokens, [END] included
 COLOURS = ("#2f6690", "#d1495b", "#66a182", "#8d96a3", "#edae49")

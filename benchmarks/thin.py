@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import capexport
-from capexport.bench.cold import cold_starts
 from capexport.shipped import sample_photos
+from capexport.timing.cold import cold_starts
 
 THREADS = 8
 

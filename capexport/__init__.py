@@ -27,7 +27,6 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .bench.bench import bench
     from .bundle import Bundle, read_bundle
     from .captioner.storage import load_captioner, save_captioner
     from .evaluation.compare import compare
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from .runtime.caption import Caption
     from .runtime.captioner import Captioner, load
     from .runtime.options import DecodingOptions
+    from .timing.bench import bench
 
 
 _LAZY = {
@@ -45,7 +45,7 @@ _LAZY = {
     "Caption": "runtime.caption",
     "Captioner": "runtime.captioner",
     "DecodingOptions": "runtime.options",
-    "bench": "bench.bench",
+    "bench": "timing.bench",
     "compare": "evaluation.compare",
     "convert": "export.convert",
     "evaluate": "evaluation.evaluate",

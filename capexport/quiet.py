@@ -1,12 +1,14 @@
-"""Silence for C++ libraries that write to standard error before any setting of theirs can stop it."""
+"""What C++ libraries need around them: silence, where they write to standard error, and rest from Ctrl-C."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 _lock = threading.Lock()
 _silent = 0  # who asks for silence now, in any thread: the file descriptor is all threads' own
@@ -46,3 +48,20 @@ def _end() -> None:
             sys.stderr.flush()
             os.dup2(_saved, 2)
             os.close(_saved)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have Ctrl-C wait for the end: while native code is loaded, it may end the process without a word."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    came: list[Any] = []
+    signal.signal(signal.SIGINT, lambda *_: came.append(None))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        before(signal.SIGINT, None)

@@ -134,7 +134,7 @@ RECIPES = {
             "dynamic-int8",
             STORED,
             DYNAMIC,
-            "a quarter of the size, faster words; the default",
+            "a quarter of the size, faster words; what ships",
             ("onnx", "ort", "tflite"),
             Bounds(identical=0.85, features_error=0.1, logits_error=0.5, attention_error=0.05, same_cell=0.95),
         ),

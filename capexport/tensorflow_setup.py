@@ -7,7 +7,7 @@ import os
 import sys
 
 from .errors import MissingExtraError
-from .quiet import silenced_stderr
+from .quiet import silenced_stderr, uninterrupted
 
 EXTRA = "convert"
 PACKAGES = ("tensorflow", "tf_keras", "einops", "safetensors")
@@ -18,7 +18,7 @@ def import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if all(package in sys.modules for package in PACKAGES):
         return
-    with silenced_stderr():
+    with uninterrupted(), silenced_stderr():
         for package in PACKAGES:
             try:
                 importlib.import_module(package)

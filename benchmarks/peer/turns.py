@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from capexport.bench.latency import REST, TURN
-from capexport.bench.processes import Worker, ask, started
 from capexport.progress import track
+from capexport.timing.latency import REST, TURN
+from capexport.timing.processes import Worker, ask, started
 
 from .registry import Entry
 

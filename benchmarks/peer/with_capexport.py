@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 import capexport
-from capexport.bench.latency import Stopwatch
 from capexport.runtime.backend import Backend
 from capexport.runtime.captioner import Captioner
 from capexport.runtime.greedy import GreedyGraph
 from capexport.runtime.options import DEFAULT
+from capexport.timing.latency import Stopwatch
 
 from .base import Peer, Pixels, Task
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from capexport.bench.machine import BLAS_THREADS
-from capexport.bench.worker import Answer, serve
 from capexport.errors import CapexportError
+from capexport.timing.machine import BLAS_THREADS
+from capexport.timing.worker import Answer, serve
 
 from .base import Peer, Pixels, reason
 

@@ -64,9 +64,11 @@ class Cache:
         with self._refusals():
             file.parent.mkdir(parents=True, exist_ok=True)
             self._base = sqlite3.connect(file, timeout=60, check_same_thread=False)
-            self._base.executescript(TABLES)
-            if _schema(self._base) != _own_schema():  # a view or a trigger would run what somebody else wrote
+            found = _schema(self._base)
+            if found and found != _own_schema():  # a view or a trigger would run what somebody else wrote
+                self._base.close()
                 raise OutputError(f"{file} has other tables than a cache: remove it, or name another.")
+            self._base.executescript(TABLES)
 
     def close(self) -> None:
         """Write what is not written yet."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tf_keras
 
-from ..errors import OptionError, SourceError
+from ..errors import DownloadError, OptionError, SourceError
 
 # Backbones without preprocessing of their own whose pixels go from -1 to 1 (Keras' mode "tf").
 SCALED = (
@@ -29,7 +31,7 @@ def build_backbone(
     include_preprocessing  normalise the pixels inside, as the application was trained
 
     Raises OptionError for an unknown backbone, one whose preprocessing is unknown here, and photos too small for it,
-    SourceError for weights that do not fit it.
+    SourceError for weights that do not fit it, DownloadError for such as cannot be had.
     """
     shape = (*image_size, 3)
     options: dict[str, Any] = {"include_top": False, "weights": "imagenet" if weights == "imagenet" else None}
@@ -43,12 +45,18 @@ def build_backbone(
     elif include_preprocessing and not name.startswith("EfficientNetB"):  # those always do it themselves
         raise OptionError(f"How {name} wants its pixels is not known here; choose another backbone, e.g. MobileNetV2.")
     try:
-        model = application(input_shape=shape, **options)
+        with contextlib.redirect_stdout(sys.stderr):  # Keras says there what it downloads
+            model = application(input_shape=shape, **options)
         if not all(model.output_shape[1:]):
             raise ValueError("they are too small for it")
     except ValueError as error:
         size = "x".join(map(str, image_size))
         raise OptionError(f"{name} cannot be built for photos of {size} pixels: {error!s:.200}.") from error
+    except Exception as error:  # as bare as that is what Keras raises
+        if weights != "imagenet":
+            raise
+        what = f"The weights of {name} (imagenet)"
+        raise DownloadError(what, f"{error!s:.300}; with --encoder-weights a file is read instead") from error
     if weights is not None and weights != "imagenet":
         _load_weights(model, Path(weights))
     model.trainable = False

@@ -20,6 +20,7 @@ from pathlib import Path
 import tensorflow as tf
 import tf_keras
 
+from ..bounds import check_number, check_whole
 from ..datasets import CaptionedPhoto
 from ..errors import OptionError
 from ..progress import bar
@@ -61,6 +62,9 @@ class BestOptions(StageOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("word", "joint", "taught", "cider"):
+            check_whole(f"{name}_epochs", getattr(self, f"{name}_epochs"), least=0)
+            check_number(f"{name}_rate", getattr(self, f"{name}_rate"), above=0)
         if not self.stages():
             raise OptionError("All of the stages have no epochs: there is nothing to do.")
 

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from ..bounds import check_number, check_whole
 from ..errors import DataError
 from ..image import Pixels
 from ..progress import bar
@@ -34,6 +35,15 @@ class DistillationOptions:
     momentum: float = 0.97  # of the batch norms' statistics while training
     statistics_photos: int = 3000  # photos over which the statistics are estimated again at the end
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "statistics_photos"):
+            check_whole(name, getattr(self, name), least=1)
+        check_whole("seed", self.seed, least=0)
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_number("smallest_crop", self.smallest_crop, above=0, most=1)
+        for name in ("gain", "momentum"):
+            check_number(name, getattr(self, name), least=0, most=1)
 
 
 def distill(

@@ -17,7 +17,6 @@ from ..datasets import CaptionedPhoto
 from ..errors import OutputError, SourceError
 from ..plot import new_figure
 from .config import CaptionerConfig
-from .measures import image_size
 from .model import Captioner, build_captioner, build_weights
 from .pairs import Pairs
 from .storage import CONFIG, VOCABULARY, WEIGHTS, load_captioner
@@ -52,8 +51,9 @@ def prepare(
     Raises OutputError if `out` holds another run or a finished captioner, SourceError if `initial` or the encoder does
     not fit.
     """
-    if image_size(encoder) != config.image_size:
-        taken, wanted = ("x".join(map(str, size)) for size in (image_size(encoder), config.image_size))
+    size = tuple(encoder.input_shape[1:3])
+    if size != config.image_size:
+        taken, wanted = ("x".join(map(str, each)) for each in (size, config.image_size))
         raise SourceError(f"The encoder takes photos of {taken} pixels, and the captioner's image_size is {wanted}.")
     work = out / "training"
     new_figure(1, 1)  # that matplotlib is missing should be known now, not after the first epoch

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from ..bounds import check_number, check_whole
 from ..errors import OptionError
 from .augmentation import augment
 from .decoder import Cross, Decoder, Dropout
@@ -57,6 +58,10 @@ class StageOptions:
             raise OptionError(f"Unknown precision {self.precision!r}; there are: auto, float32, bfloat16.")
         if min(self.photos, self.views) < 1 or self.samples < 2:
             raise OptionError("A batch has at least 1 photo, a photo 1 view, and self-critical training 2 samples.")
+        check_whole("seed", self.seed, least=0)
+        check_number("weight_decay", self.weight_decay, least=0)
+        for name in ("label_smoothing", "warm_up", "average", "people"):
+            check_number(name, getattr(self, name), least=0, most=1)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import tensorflow as tf
 import tf_keras
 
+from ..bounds import check_number, check_whole
 from ..datasets import CaptionedPhoto
 from ..image import Pixels, load_image
 from ..progress import bar
@@ -35,6 +36,13 @@ class TrainingOptions:
     learning_rate: float = 1e-4
     patience: int = 5  # epochs without a better validation loss before training stops
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "steps_per_epoch", "validation_steps"):
+            check_whole(name, getattr(self, name), least=1)
+        for name in ("patience", "seed"):
+            check_whole(name, getattr(self, name), least=0)
+        check_number("learning_rate", self.learning_rate, above=0)
 
 
 def masked_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

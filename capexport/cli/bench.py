@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..atomic import check_absent, new_file
-from ..bench.bench import ROUNDS, TURN, Bench, Row, bench
+from ..bounds import check_whole
 from ..bundle import Bundle
 from ..errors import OptionError
 from ..recipes import DEFAULT_RECIPE, FORMATS, RECIPES
 from ..runtime.engines import formats_on
-from ..runtime.options import check_whole
 from ..shipped import sample_photos
+from ..timing.bench import ROUNDS, TURN, Bench, Row, bench
 from .photos import photos_in
 from .tables import aligned_table, markdown_table
 
@@ -93,7 +93,7 @@ def run(parsed: argparse.Namespace) -> int:
     if parsed.markdown:
         _write(parsed.markdown, f"{markdown_table(HEADER, rows)}\n\n{note(result)}", parsed.force)
     if parsed.plot and any(row.measures for row in result.rows):
-        from ..bench.figure import draw_bench
+        from ..timing.figure import draw_bench
 
         draw_bench(result, parsed.plot, parsed.force)
     return INCOMPLETE if any(row.error for row in result.rows) else 0

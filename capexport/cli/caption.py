@@ -13,12 +13,13 @@ from typing import Any
 from ..atomic import check_absent
 from ..batch.rows import caption_row
 from ..batch.run import BATCH as FOLDER_BATCH
+from ..bounds import check_whole
 from ..download import fetch, is_url
 from ..errors import DownloadError, ImageError, OptionError, printable
 from ..image import Photo
 from ..runtime.caption import Caption
 from ..runtime.captioner import Captioner, OnError, load
-from ..runtime.options import DecodingOptions, check_whole
+from ..runtime.options import DecodingOptions
 from . import folder
 from .default_bundle import default_bundle
 from .options import PRIVATE_HOSTS, add_options, read_options

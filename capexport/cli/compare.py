@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..atomic import check_absent
-from ..bench.latency import Latency
 from ..datasets import load_dataset
 from ..evaluation.compare import COLD_STARTS, Comparison, Row, compare
 from ..runtime.options import DEFAULT, DecodingOptions
+from ..timing.latency import Latency
 from .evaluate import add_evaluation_options
 from .options import read_options
 from .tables import aligned_table, markdown_table
@@ -47,7 +47,7 @@ def run(parsed: argparse.Namespace) -> int:
 
         check_absent(parsed.plot, parsed.force)
         new_figure(1, 1)  # matplotlib is missed now, not when all is measured
-    photos = load_dataset(parsed.dataset, parsed.data, parsed.split, parsed.limit)
+    photos = load_dataset(parsed.dataset, parsed.data, parsed.split, parsed.limit, private=parsed.private_hosts)
     result = compare(parsed.bundles, photos, options, parsed.against, parsed.batch, parsed.threads)
     if parsed.json:
         print(json.dumps(dataclasses.asdict(result)))

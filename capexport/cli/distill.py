@@ -28,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
+    options = read_options(DistillationOptions, parsed)
     weights = parsed.out / "encoder.weights.h5"
     check_absent(weights, force=False)
     size = (parsed.image_size, parsed.image_size)
@@ -35,7 +36,7 @@ def run(parsed: argparse.Namespace) -> None:
     pixels = np.stack([load_image(photo.path, size) for photo in track(photos, len(photos), "reading photos")])
     teacher = build_backbone(parsed.backbone, size, parsed.teacher_weights)
     student = build_backbone(parsed.backbone, size, weights=None)
-    distill(student, teacher, pixels, parsed.out, read_options(DistillationOptions, parsed))
+    distill(student, teacher, pixels, parsed.out, options)
     with new_file(weights, tidy=True) as partial:
         student.save_weights(partial, save_format="h5")
     print(f"{weights}: an encoder; next: capexport train --encoder-weights {weights}")

@@ -78,6 +78,8 @@ def asked_for(parsed: argparse.Namespace) -> bool:
         raise OptionError("--near-copies needs --cache, the file in which earlier captions are.")
     elif parsed.cache and (parsed.engine == RAY or not _one_folder(parsed)):
         raise OptionError("--cache is for a folder of photos and goes without --engine ray.")
+    elif parsed.cache and Path(parsed.cache).resolve() == Path(parsed.out).resolve():
+        raise OptionError("--cache and --out need a file each.")
     elif parsed.workers is not None and (parsed.engine != RAY or parsed.workers < 1):
         raise OptionError("--workers is the number, 1 or more, of those of --engine ray.")
     return parsed.out is not None

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import io
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from ..errors import CapexportError, printable
@@ -23,12 +26,16 @@ COMMANDS = {
     "web": "make a static page that captions in the browser",
     "recipes": "list formats and recipes",
 }
-USER_ERROR, INTERRUPTED = 2, 130
+USER_ERROR, INTERRUPTED, TERMINATED = 2, 130, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for an error the user can mend, 130 for Ctrl-C."""
+    """Run one command; returns the exit code: 0, 2 for an error the user can mend, 130 for Ctrl-C, 143 for SIGTERM."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: names may have signs that it lacks
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # what is half-written goes
     try:
         parsed = _parser(arguments).parse_args(arguments)
         return int(parsed.run(parsed) or 0)

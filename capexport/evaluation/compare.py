@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bench.cold import cold_start, cold_starts
-from ..bench.latency import Latencies, latencies
 from ..bundle import Bundle, read_bundle
 from ..datasets import CaptionedPhoto
 from ..errors import BundleError, MissingExtraError, OptionError
@@ -20,7 +18,10 @@ from ..progress import track
 from ..runtime.caption import Caption
 from ..runtime.captioner import Captioner, load
 from ..runtime.options import DEFAULT, DecodingOptions
+from ..timing.cold import cold_start, cold_starts
+from ..timing.latency import Latencies, latencies
 from .evaluate import caption_all, quality_of
+from .quality import check_installed
 
 COLD_STARTS = 5
 
@@ -106,6 +107,7 @@ def compare(
     OptionError where there is nothing to compare, or bundles are of several captioners; and what read_bundle, load and
     score raise, ImageError for a photo that cannot be read.
     """
+    check_installed()
     options = options or DEFAULT
     chosen, anchor = _read(bundles, against)
     if not chosen or not photos:

@@ -17,7 +17,7 @@ from ..progress import track
 from ..runtime.caption import Caption
 from ..runtime.captioner import Captioner, load
 from ..runtime.options import DecodingOptions
-from .quality import Quality, score
+from .quality import Quality, check_installed, score
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ def evaluate(
 
     Raises what load, convert and score raise, ImageError for a photo that cannot be read.
     """
+    check_installed()
     with tempfile.TemporaryDirectory() as folder:
         runtime = _runtime(captioner, threads, Path(folder))
         started = time.monotonic()

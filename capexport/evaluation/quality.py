@@ -48,12 +48,12 @@ def score(references: Mapping[str, Sequence[str]], candidates: Mapping[str, str]
         raise OptionError("There are no captions to score.")
     scores: dict[str, float] = {}
     skipped: dict[str, str] = {}
-    java = shutil.which("java") is not None
+    java, metrics = shutil.which("java") is not None, _metrics()
     with contextlib.redirect_stdout(io.StringIO()), silenced_stderr():
         tokenize = _ptb if java else tokens
         truth = tokenize(references)
         ours = tokenize({key: [text] for key, text in candidates.items()})
-        for name, metric in _metrics().items():
+        for name, metric in metrics.items():
             why = _lacks(name, java)
             if why:
                 skipped[name] = why
@@ -82,6 +82,11 @@ def _ptb(captions: Mapping[str, Sequence[str]]) -> Tokenized:
         {key: [{"caption": text} for text in texts] for key, texts in captions.items()}
     )
     return words
+
+
+def check_installed() -> None:
+    """Raise MissingExtraError without pycocoevalcap: for who has captions to make before."""
+    _metrics()
 
 
 def _metrics() -> dict[str, Callable[[], Any]]:

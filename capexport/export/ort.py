@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import flatbuffers
-import onnxruntime
 from flatbuffers import encode, packer
+
+from ..onnxruntime_setup import onnxruntime
+
+# isort: split
 from onnxruntime.tools.ort_format_model import create_config_from_models
 
 from . import onnx

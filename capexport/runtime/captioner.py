@@ -12,6 +12,7 @@ from typing import Any, Literal, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bounds import check_whole
 from ..bundle import Bundle, read_bundle
 from ..errors import ImageError, OptionError
 from ..image import Photo, Pixels, held, load_image
@@ -21,9 +22,10 @@ from .crowd import Crowd
 from .decoding import Decoding, decode
 from .engines import open_bundle
 from .greedy import GreedyGraph
-from .options import DEFAULT, DecodingOptions, check_whole, with_fields
+from .options import DEFAULT, DecodingOptions, with_fields
 from .workers import Workers, cores
 
+MOST_THREADS = 1024
 OnError = Literal["raise", "skip"]
 
 
@@ -41,7 +43,7 @@ def load(
     Raises BundleError for a bundle that is damaged or of another version, MissingExtraError without the engine,
     OptionError for a device that the engine cannot use here and for threads that are no number from 1 up.
     """
-    check_whole("threads", threads, least=1)
+    check_whole("threads", threads, least=1, most=MOST_THREADS)
     checked = bundle if isinstance(bundle, Bundle) else read_bundle(Path(bundle))
     engines = open_bundle(checked, threads, device)
     captioner = Captioner(checked, engines.backend, engines.greedy, engines.crowd, threads or cores())

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
-import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from ..bundle import Bundle
 from ..errors import MissingExtraError, OptionError
 from ..manifest import CAPTIONER, SIGNATURES
+from ..quiet import uninterrupted
 from ..recipes import FORMATS
 from .backend import Backend, GraphBackend, Model, Runner, Tensors, check_declared
 from .crowd import Crowd
@@ -138,20 +137,3 @@ def _engine(to: str) -> Any:
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or to, FORMATS[to].extra) from error
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Have Ctrl-C wait for the end: while native code is loaded, it may end the process without a word."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield
-        return
-    came: list[Any] = []
-    signal.signal(signal.SIGINT, lambda *_: came.append(None))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        before(signal.SIGINT, None)

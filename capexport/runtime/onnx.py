@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from ..errors import BundleError, OptionError
+from ..onnxruntime_setup import onnxruntime
 from ..plain import shortened
 from ..quiet import silenced_stderr
 from .backend import Declared, Runner, Tensors

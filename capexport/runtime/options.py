@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import operator
 from dataclasses import dataclass
 from typing import Any
 
+from ..bounds import check_number, check_whole
 from ..errors import OptionError
+
+NUMBERS: dict[str, dict[str, float]] = {
+    "temperature": {"least": 0},
+    "length_penalty": {"least": -10, "most": 10},
+    "repetition_penalty": {"above": 0},
+    "top_p": {"above": 0, "most": 1},
+}
 
 
 @dataclass(frozen=True)
@@ -59,10 +65,9 @@ class DecodingOptions:
         for name in ("top_k", "beams", "captions", "no_repeat_ngram", "min_length", "max_length"):
             check_whole(name, getattr(self, name), least=1)
         check_whole("seed", self.seed, least=0)
-        self._check_number("temperature", least=0)
-        self._check_number("length_penalty", least=-10, most=10)
-        self._check_number("repetition_penalty", above=0)
-        self._check_number("top_p", above=0, most=1)
+        for name, bounds in NUMBERS.items():
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_number(name, getattr(self, name), **bounds))
         for name in ("banned_words", "forced_words"):
             words = getattr(self, name)
             listed = isinstance(words, list | tuple | set | frozenset)
@@ -83,22 +88,6 @@ class DecodingOptions:
         """Whether the words are known only after a search."""
         return self.beams > 1 or bool(self.forced_words)
 
-    def _check_number(
-        self, name: str, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
-    ) -> None:
-        value = getattr(self, name)
-        if value is None:
-            return
-        try:
-            number = float(value)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-        if isinstance(value, str) or not (math.isfinite(number) and least <= number <= most and number > above):
-            bounds = [f"from {least}"] * (least > -math.inf) + [f"above {above}"] * (above > -math.inf)
-            bounds += [f"up to {most}"] * (most < math.inf)
-            raise OptionError(f"{name} must be a number {' and '.join(bounds)}, not {value!r}.")
-        object.__setattr__(self, name, number)  # of any type that numbers have
-
     def _check_together(self) -> None:
         if self.drawn and self.searched:
             raise OptionError("Beams and forced words search for the best caption: they take no temperature above 0.")
@@ -113,18 +102,6 @@ class DecodingOptions:
         both = set(self.banned_words) & {*self.forced_words, *self.prefix.split()}
         if both:
             raise OptionError(f"The word {min(both)!r} is banned and asked for at once.")
-
-
-def check_whole(name: str, value: Any, least: int) -> None:
-    """Raise OptionError unless it is None or a whole number of at least so much."""
-    if value is None:
-        return
-    try:
-        fits = not isinstance(value, bool) and operator.index(value) >= least
-    except TypeError:
-        fits = False
-    if not fits:
-        raise OptionError(f"{name} must be a whole number from {least} up, not {value!r}.")
 
 
 DEFAULT = DecodingOptions()

@@ -18,8 +18,8 @@ from capexport.batch.journal import Journal
 from capexport.batch.run import Folder, caption_folder
 from capexport.batch.sidecars import TEXT
 from capexport.cli.main import main
+from capexport.quiet import uninterrupted
 from capexport.runtime.captioner import load
-from capexport.runtime.engines import uninterrupted
 from capexport.runtime.options import DecodingOptions
 from tests.batch.conftest import folder  # noqa: F401
 

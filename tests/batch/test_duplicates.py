@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 
 import numpy as np
 import pytest
@@ -37,6 +38,16 @@ def captioner(tiny_bundle):
 
 def rows_of(path):
     return {row["path"].rpartition("/")[2]: row for row in map(json.loads, path.read_text().splitlines())}
+
+
+def test_a_file_that_is_no_cache_stays_as_it_is(tmp_path):
+    base = sqlite3.connect(tmp_path / "mine.db")
+    base.execute("create table photos (path text)")
+    base.close()
+    before = (tmp_path / "mine.db").read_bytes()
+    with pytest.raises(OutputError, match="has other tables than a cache"):
+        Cache(tmp_path / "mine.db", "scope")
+    assert (tmp_path / "mine.db").read_bytes() == before
 
 
 def test_copies_are_captioned_once(captioner, folder, tmp_path):

@@ -72,7 +72,7 @@ def test_a_config_that_does_not_fit(source, values, problem):
 
 def test_an_unknown_backbone(source):
     edit_config(source, backbone="ResNet99")
-    with pytest.raises(capexport.OptionError, match="ResNet99"):
+    with pytest.raises(capexport.SourceError, match="ResNet99"):
         capexport.load_captioner(source)
 
 

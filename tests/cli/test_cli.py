@@ -318,3 +318,33 @@ def test_in_a_recipe_that_does_not_ship_the_captioner_is_converted_once(capsys, 
     assert "once" in capsys.readouterr().err
     assert default_bundle("onnx", "fp32") == bundle
     assert (bundle.parent, capsys.readouterr().err) == (tmp_path / "capexport", "")
+
+
+def test_names_that_the_output_cannot_encode(tiny_bundle, photos, tmp_path):
+    named = tmp_path / "\u65e5.jpg"
+    named.write_bytes(photos[0].read_bytes())
+    command = [sys.executable, "-m", "capexport", "caption", named, photos[1], "--bundle", tiny_bundle.directory]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "\\u65e5.jpg" in done.stdout.splitlines()[0]
+    assert len(done.stdout.splitlines()) == 2
+
+
+TERMINATED_AS_IT_WRITES = """
+import os, pathlib, signal, sys
+from capexport.cli.main import main
+write_bytes = pathlib.Path.write_bytes
+def terminated(path, data):
+    if ".part" in str(path):
+        os.kill(os.getpid(), signal.SIGTERM)
+    return write_bytes(path, data)
+pathlib.Path.write_bytes = terminated
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_sigterm_leaves_nothing_half_written(tiny_source, tmp_path):
+    command = [sys.executable, "-c", TERMINATED_AS_IT_WRITES, "convert", tiny_source, "--out", tmp_path / "out/bundle"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "")
+    assert list((tmp_path / "out").iterdir()) == []

@@ -136,3 +136,8 @@ def test_review_until_ctrl_c(tiny_bundle, folder, tmp_path):  # noqa: F811
     assert f"{out}: 1 decisions saved" in err
     assert process.returncode == 1  # two photos are broken
     assert json.loads(Path(out).read_text().splitlines()[0])["review"] == "accepted"
+
+
+def test_a_cache_that_is_the_captions_own_file(capsys, folder, tmp_path):  # noqa: F811
+    same = ["--out", tmp_path / "a.jsonl", "--cache", tmp_path / "a.jsonl"]
+    refused(capsys, "--cache and --out need a file each", "caption", folder, *same)

@@ -82,6 +82,25 @@ def test_distill_takes_the_photos_of_a_folder(capsys, folder, encoder_weights, t
     assert (out / "encoder.weights.h5").is_file()
 
 
+@pytest.mark.parametrize(
+    "option",
+    ["--batch 0", "--epochs 0", "--seed -1", "--learning-rate nan", "--steps-per-epoch 0", "--patience -1"]
+    + [f"--recipe best {one}" for one in ("--seed -1", "--average 7", "--label-smoothing 3", "--word-epochs -1")],
+)
+def test_numbers_that_make_no_sense_of_training(option, capsys, folder, tmp_path):
+    *recipe, name, value = option.split()
+    arguments = ["train", "--dataset", "folder", "--data", folder, "--out", tmp_path / "out", *recipe, name, value]
+    refused(capsys, f"{name[2:].replace('-', '_')} must be a", *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--batch 0", "--epochs 0", "--momentum 5", "--smallest-crop 9", "--seed -1"])
+def test_numbers_that_make_no_sense_of_distillation(option, capsys, folder, tmp_path):
+    name, value = option.split()
+    arguments = ["distill", "--dataset", "folder", "--data", folder, "--out", tmp_path / "out", name, value]
+    refused(capsys, f"{name[2:].replace('-', '_')} must be a", *arguments)
+
+
 def test_data_sets_that_are_refused(capsys, folder, tmp_path):
     arguments = ["train", "--data", folder, "--out", tmp_path / "out"]
     refused(capsys, "no data set 'mine'; there are: flickr8k", *arguments, "--dataset", "mine")

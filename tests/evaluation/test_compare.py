@@ -21,7 +21,7 @@ def hurried():
     """Fewer cold starts, and no rests; nothing else is left out. No Java, which takes seconds to start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("capexport.evaluation.compare.COLD_STARTS", 2)
-        patch.setattr("capexport.bench.latency.REST", 0)
+        patch.setattr("capexport.timing.latency.REST", 0)
         patch.setattr("capexport.evaluation.quality.shutil.which", lambda _: None)
         yield
 

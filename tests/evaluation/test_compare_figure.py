@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 from capexport import DecodingOptions, OutputError
-from capexport.bench.latency import Latencies, Latency
 from capexport.evaluation import compare_figure
 from capexport.evaluation.compare import Comparison, Measures, Row
 from capexport.evaluation.compare_figure import draw_comparison
+from capexport.timing.latency import Latencies, Latency
 
 LATENCIES = Latencies(Latency(5, 6), Latency(1, 2))
 TEN = [

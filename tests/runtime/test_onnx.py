@@ -1,5 +1,9 @@
 """What only onnxruntime needs."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -31,3 +35,11 @@ def test_either_way_int8_products_are_the_same(tiny_bundles, photos, monkeypatch
         np.testing.assert_array_equal(others[name], tensor)
     steps = [captioner.backend.step(tokens, 0, features, cache) for captioner in (first, second)]
     np.testing.assert_array_equal(steps[0].logits, steps[1].logits)
+
+
+def test_onnxruntime_keeps_and_sends_no_telemetry(tiny_bundle, photos, tmp_path):
+    code = "import capexport, os, sys; capexport.load(sys.argv[1]).caption(sys.argv[2]); print(os.environ[sys.argv[3]])"
+    command = [sys.executable, "-c", code, tiny_bundle.directory, photos[0], "ORT_DISABLE_TELEMETRY"]
+    places = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "TMPDIR"), str(tmp_path))
+    done = subprocess.run(command, env=os.environ | places, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr, list(tmp_path.iterdir())) == ("1\n", "", [])

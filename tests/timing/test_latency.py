@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from capexport.bench import latency
-from capexport.bench.latency import TURN, latencies
 from capexport.runtime.captioner import Captioner, load
+from capexport.timing import latency
+from capexport.timing.latency import TURN, latencies
 
 ROUNDS = 2
 

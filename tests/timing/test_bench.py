@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from capexport import ImageError, OptionError
-from capexport.bench.bench import BATCHES, TURN, bench
-from capexport.bench.machine import Machine, measure_machine
-from capexport.bench.processes import RowError, started
 from capexport.cli.main import main
 from capexport.runtime.onnx import PROVIDERS
 from capexport.runtime.workers import cores
+from capexport.timing.bench import BATCHES, TURN, bench
+from capexport.timing.machine import Machine, measure_machine
+from capexport.timing.processes import RowError, started
 
 
 @pytest.fixture(scope="module")

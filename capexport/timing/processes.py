@@ -18,7 +18,7 @@ PROCESS = """
 import time
 started = time.perf_counter()
 import json, sys
-from capexport.bench.worker import main
+from capexport.timing.worker import main
 main(json.loads(sys.argv[1]), started)
 """
 

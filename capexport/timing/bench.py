@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from ..bounds import check_whole
 from ..bundle import Bundle, read_bundle
 from ..errors import OptionError
 from ..image import load_image
 from ..progress import track
 from ..runtime.engines import formats_on
-from ..runtime.options import check_whole
 from ..runtime.workers import cores
 from .latency import REST
 from .machine import Machine, measure_machine

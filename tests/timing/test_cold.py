@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from capexport import BundleError
-from capexport.bench.cold import cold_start, cold_starts
+from capexport.timing.cold import cold_start, cold_starts
 
 
 @pytest.mark.parametrize("to", ["onnx", "tflite"])
@@ -35,6 +35,6 @@ def test_a_process_that_fails(tiny_bundle, tmp_path):
 
 
 def test_a_process_that_dies(tiny_bundle, photos, monkeypatch):
-    monkeypatch.setattr("capexport.bench.cold.PROCESS", "import os; os.abort()")
+    monkeypatch.setattr("capexport.timing.cold.PROCESS", "import os; os.abort()")
     with pytest.raises(BundleError, match="exit code -6"):
         cold_start(tiny_bundle.directory, photos[0])

@@ -25,7 +25,7 @@ try:
 except capexport.CapexportError as error:
     sys.exit(str(error))
 captioned = time.perf_counter()
-from capexport.bench.memory import peak_bytes
+from capexport.timing.memory import peak_bytes
 print([imported - started, loaded - imported, captioned - loaded, peak_bytes()])
 """
 
