@@ -1,12 +1,14 @@
 """Outputs appear whole or not at all."""
 
 import errno
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from capexport import OutputError
-from capexport.atomic import new_directory, new_file
+from capexport.atomic import clear_partials, new_directory, new_file
 
 
 def test_a_directory_appears_at_the_end(tmp_path):
@@ -53,6 +55,36 @@ def test_force_replaces_ours_and_nothing_else(tmp_path):
     (target / "m").unlink()
     with pytest.raises(OutputError, match="has no m"), new_directory(target, mark="m", force=True):
         pass
+
+
+def test_what_is_replaced_is_there_until_the_new_is(tmp_path):
+    target = tmp_path / "out"
+    with new_directory(target, mark="m") as partial:
+        (partial / "m").write_text("old")
+    with pytest.raises(ValueError, match="stop"), new_directory(target, mark="m", force=True) as partial:
+        (partial / "m").write_text("new")
+        assert (target / "m").read_text() == "old"
+        raise ValueError("stop")
+    assert (target / "m").read_text() == "old"
+
+
+def test_what_came_meanwhile_is_not_replaced(tmp_path):
+    target = tmp_path / "out"
+    with pytest.raises(OutputError, match="exists already"), new_directory(target, mark="m"):
+        target.mkdir()
+    assert list(target.iterdir()) == []
+
+
+def test_what_a_running_process_writes_stays(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        theirs, dead = (tmp_path / f".out.{number}.part" for number in (f"{process.pid}-3", 2**22 + 1))
+        theirs.touch()
+        dead.touch()
+        clear_partials(tmp_path)
+        assert [theirs.exists(), dead.exists()] == [True, False]
+        process.communicate(b"\n")
+    clear_partials(tmp_path)
+    assert not theirs.exists()
 
 
 def test_a_place_that_cannot_be_written(tmp_path):

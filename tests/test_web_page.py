@@ -92,9 +92,12 @@ def test_force_replaces_pages_only(tiny_bundle, tmp_path):
         write_page(tiny_bundle, tmp_path / "mine", RUNTIME, force=True)
 
 
-def test_without_the_runtime(tiny_bundle, tmp_path, monkeypatch):
+def test_without_the_runtime(tiny_bundle, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     version, _ = pinned()
+    monkeypatch.setattr("capexport.cli.web.default_bundle", None)  # nothing is converted before
+    assert main(["web", "--out", "page"]) == 2
+    assert f"npm install {PACKAGE}@{version}" in capsys.readouterr().err
     with pytest.raises(OptionError, match=re.escape(f"npm install {PACKAGE}@{version}")):
         write_page(tiny_bundle, tmp_path / "page")
     assert not list(tmp_path.iterdir())

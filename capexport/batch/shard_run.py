@@ -139,6 +139,11 @@ def done(what: Shards, shard: str, run: str) -> Stats | None:
         raise OutputError(f"{captions} exists already and has no {STATS}; move it, or pass --force.") from None
     except (OSError, ValueError, TypeError) as error:
         raise OutputError(f"{what.stats(shard)} is no statistics of a shard: mend or remove it ({error}).") from error
+    if found.captions != name_of(captions) and not what.force:
+        raise OutputError(
+            f"{what.stats(shard)} is of {found.captions}, its captions in another format; choose another place, or "
+            "pass --force to replace it."
+        )
     if what.force or there is None:
         return None
     if found.run != run or there != found.bytes:

@@ -6,9 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..atomic import check_replaceable
 from ..bundle import read_bundle
 from ..recipes import RECIPES, Precision
-from ..web.page import write_page
+from ..web.page import SITE, write_page
+from ..web.runtime import BUILDS, read_runtime
 from ..web.serve import page_server
 from .default_bundle import default_bundle
 
@@ -44,6 +46,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     """Write the page's folder and say where it is; serve it if asked to."""
+    check_replaceable(parsed.out, SITE, parsed.force)  # before a bundle is made
+    read_runtime(parsed.runtime, tuple(BUILDS) if parsed.webgpu else ("wasm",))
     bundle = read_bundle(parsed.bundle or default_bundle("onnx", RECIPE))
     write_page(bundle, parsed.out, parsed.runtime, parsed.force, parsed.webgpu)
     slow = RECIPES[bundle.manifest.recipe].precision("decoder") in (Precision.DYNAMIC, Precision.STATIC)

@@ -98,11 +98,13 @@ def _unpack(archive: str, target: Path) -> None:
     mark = target / f".{Path(urllib.parse.urlparse(archive).path).name}.unpacked"
     if mark.exists():
         return
-    target.mkdir(parents=True, exist_ok=True)
+    if is_url(archive):
+        target.mkdir(parents=True, exist_ok=True)
     path = download(archive, target) if is_url(archive) else Path(archive)
     try:
         with zipfile.ZipFile(path) as zipped:
             check_members(zipped, MOST_MEMBERS, MOST_BYTES)
+            target.mkdir(parents=True, exist_ok=True)
             zipped.extractall(target)
     except FileNotFoundError as error:
         raise DataError(f"There is no archive at {path}.") from error

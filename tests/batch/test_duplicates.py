@@ -50,7 +50,7 @@ def test_a_file_that_is_no_cache_stays_as_it_is(tmp_path):
     assert (tmp_path / "mine.db").read_bytes() == before
 
 
-def test_copies_are_captioned_once(captioner, folder, tmp_path):
+def test_copies_are_captioned_once(captioner, tiny_bundles, folder, tmp_path):
     shutil.copy(folder / "photo-00.jpg", folder / "copy-1.jpg")  # in the same group, and before it
     shutil.copy(folder / "photo-29.jpg", folder / "z-copy.jpg")
     caption_folder(captioner._captioner, Folder(folder, tmp_path / "a.jsonl", batch=4), GREEDY)
@@ -70,6 +70,9 @@ def test_copies_are_captioned_once(captioner, folder, tmp_path):
     other = Folder(folder, tmp_path / "d.jsonl")
     caption_folder(captioner, other, DecodingOptions(max_length=4), cache=tmp_path / "cache")  # of other options: none
     assert captioner.captioned == 56
+    another = Counting(capexport.load(tiny_bundles["onnx", "dynamic-int8"], threads=2))
+    caption_folder(another, Folder(folder, tmp_path / "e.jsonl"), GREEDY, cache=tmp_path / "cache")
+    assert another.captioned == 28
 
 
 def test_near_copies_share_a_caption_if_asked_for(captioner, photos, tmp_path):

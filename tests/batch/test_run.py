@@ -198,7 +198,7 @@ def test_killed_between_the_table_and_the_end(captioner, folder, tmp_path):
     assert out.read_text() == "somebody else's\n"
 
 
-def test_what_cannot_be_resumed(captioner, folder, tmp_path):
+def test_what_cannot_be_resumed(captioner, tiny_bundles, folder, tmp_path):
     out = tmp_path / "captions.jsonl"
     caption_folder(captioner, Folder(folder, out), GREEDY)
     before = out.read_bytes()
@@ -207,6 +207,8 @@ def test_what_cannot_be_resumed(captioner, folder, tmp_path):
         caption_folder(captioner, again, DecodingOptions(max_length=4))
     with pytest.raises(OutputError, match="other options"):
         caption_folder(captioner, Folder(folder, out, min_confidence=0.5, resume=True), GREEDY)
+    with pytest.raises(OutputError, match="another bundle"):
+        caption_folder(capexport.load(tiny_bundles["onnx", "dynamic-int8"]), again, GREEDY)
     with out.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(OutputError, match="another run"):

@@ -140,6 +140,9 @@ def test_what_is_done_is_not_done_again(captioner, shards, tmp_path):
     for other in (Shards(shards, str(tmp_path / "out"), min_confidence=0.5),):
         with pytest.raises(OutputError, match="other options"):
             caption_shards(captioner, other, GREEDY)
+    with pytest.raises(OutputError, match=r"0000\.stats\.json is of 0000\.jsonl, its captions in another format"):
+        caption_shards(captioner, Shards(shards, str(tmp_path / "out"), format=".csv"), GREEDY)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     (tmp_path / "out" / "0001.jsonl").unlink()
     assert caption_shards(captioner, what, GREEDY).earlier == 20
     (tmp_path / "out" / "0002.stats.json").unlink()

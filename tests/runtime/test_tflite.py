@@ -5,8 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+import capexport
 from capexport import BundleError
+from capexport.export.exporter import Exporter
 from capexport.runtime import tflite
+from tests.conftest import tiny_captioner
 
 
 @pytest.fixture
@@ -66,3 +69,18 @@ def test_what_has_no_rows_is_refused(encoder, monkeypatch):
     monkeypatch.setattr(model._interpreter, "get_tensor", lambda _: np.float32(0))
     with pytest.raises(BundleError, match="cannot run the encoder"):
         run({"image": images[:3]})
+
+
+def test_captions_that_are_longer_than_the_caches_first_room(lively_encoder, photos, tmp_path):
+    """What does not change from step to step is handed over again when room is made for more words."""
+    longest = 40  # tokens, and two more rooms than the first
+    exporter = Exporter(tiny_captioner(lively_encoder, max_length=longest), photos[:2])
+    theirs, ours = (
+        capexport.load(exporter.export(to, "fp32").write(tmp_path / to, gate=False), threads=1)
+        for to in ("onnx", "tflite")
+    )
+    for options in ({"min_length": longest}, {"min_length": longest, "beams": 3}):
+        expected = [one.tokens for one in theirs.caption(photos, **options)]
+        assert {len(tokens) for tokens in expected} == {longest}
+        assert [one.tokens for one in ours.caption(photos, **options)] == expected
+        assert [ours.caption(photo, **options).tokens for photo in photos] == expected

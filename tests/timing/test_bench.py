@@ -1,5 +1,6 @@
 """bench: rows of real processes, what is said of those that fail, and the machine's limits by hand."""
 
+import dataclasses
 import json
 import math
 import os
@@ -11,12 +12,14 @@ import pytest
 from PIL import Image
 
 from capexport import ImageError, OptionError
+from capexport.cli.bench import HEADER, cells
 from capexport.cli.main import main
 from capexport.runtime.onnx import PROVIDERS
 from capexport.runtime.workers import cores
-from capexport.timing.bench import BATCHES, TURN, bench
+from capexport.timing.bench import BATCHES, TURN, Row, _measures, bench
 from capexport.timing.machine import Machine, measure_machine
 from capexport.timing.processes import RowError, started
+from capexport.timing.subjects import EAGER, FUNCTION, SAMPLE, BundleSubject, Timing
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,56 @@ def test_rows_are_held_against_keras(result):
     assert all(0 < one.roofline < 1 for one in bundles[:3])
     assert bundles[3].roofline is None  # its one file does not tell what each graph reads
     assert (eager.throughput, eager.roofline) == ({}, None)
+
+
+def timings(*captions, tokens=((1, 2, 3),)):
+    """Timings of so long captions, of which preprocessing, encoding and the tokens are known parts."""
+    return [
+        Timing(tokens[k % len(tokens)], 0.1 * one, 0.2 * one, 0.05 * one, (0.02 * one, 0.04 * one), one)
+        for k, one in enumerate(captions)
+    ]
+
+
+def test_the_columns_by_hand():
+    taken = {EAGER: timings(*range(200, 301)), FUNCTION: timings(*range(100, 201)), "mine": timings(*range(101))}
+    start = {"load": 0.25, "cold_start": 0.75}
+    one = _measures(taken, "mine", start, {1: 10.0, 8: 30.0, 32: 20.0}, 5_000_000)
+    one = dataclasses.replace(one, roofline=0.5)
+    header = dict(zip(HEADER, cells(Row("mine", "cpu", 7_000_000, one)), strict=True))
+    assert header == {
+        "row": "mine",
+        "graphs, MB": "7.0",
+        "load, s": "0.25",
+        "cold start, s": "0.75",
+        "preprocess, ms": "5000.00",
+        "encode, ms": "10000.00",
+        "first token, ms": "2500.00",
+        "per token, ms": f"{1000 * np.median([k * share for k in range(101) for share in (0.02, 0.04)]):.2f}",
+        "caption p50, ms": "50000.0",
+        "p90": "90000.0",
+        "p99": "99000.0",
+        "from pixels, ms": "45000.0",
+        "captions/s": "10",
+        "best batch": "30 (8)",
+        "peak memory, MB": "5",
+        "same words": "100%",
+        "of the roofline": "50%",
+        "times Keras eager": "5.0",
+        "times tf.function": "3.0",
+    }
+    taken["mine"] = timings(*range(101), tokens=((1, 2, 3), (1, 2, 4)))
+    assert _measures(taken, "mine", start, {}, 0).same_words == pytest.approx(51 / 101)
+    failed = cells(Row("keras eager", "GPU", None, None, "no memory"))
+    assert failed == ["keras eager (GPU)", "", "no memory"]
+
+
+def test_every_batch_size_captions_the_same_photos(tiny_bundle, photos, monkeypatch):
+    subject, seen = BundleSubject(tiny_bundle.directory, 1, "cpu"), []
+    monkeypatch.setattr(subject._captioner, "caption_pixels", lambda pixels, _: seen.append(len(pixels)))
+    for batch in (1, 8, 32):
+        seen.clear()
+        assert subject.throughput(photos, batch) > 0
+        assert seen == [batch] * (1 + SAMPLE // batch)  # one before the clock starts
 
 
 def test_a_process_that_dies_meanwhile(tiny_bundle, photos):
