@@ -124,8 +124,7 @@ def _multiplies(operator: str) -> bool:
 
 def _operators(bundle: Bundle, threads: int) -> Iterator[tuple[str, list[Share]]]:
     """Of the encoder and the decoder, which captions the sample photos."""
-    import onnxruntime
-
+    from capexport.onnxruntime_setup import onnxruntime
     from capexport.runtime.onnx import session_options
 
     captioner = capexport.load(bundle, threads=threads)

@@ -1,5 +1,6 @@
 """JavaScript that tests run in Node, and the npm package that it needs; where one is missing, tests say so."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import capexport.web
@@ -47,3 +49,11 @@ def evaluate(folder: Path, script: str, values: Mapping[str, Any], tmp_path: Pat
     done = run_node(path)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def packed(array: np.ndarray) -> dict[str, object]:
+    """An image's array for JavaScript, as `unpacked` there reads it."""
+    return {"data": base64.b64encode(array.tobytes()).decode(), "width": array.shape[1], "height": array.shape[0]}
+
+
+UNPACKED = "const unpacked = photo => ({ ...photo, data: Buffer.from(photo.data, 'base64') });"

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+from capexport.onnxruntime_setup import onnxruntime
 
 from . import without_cache
 from .base import Pixels, SplitPeer, Task, greedy

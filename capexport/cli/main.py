@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.metadata
 import io
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..errors import CapexportError, printable
 
@@ -34,11 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: names may have signs that it lacks
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # what is half-written goes
     try:
-        parsed = _parser(arguments).parse_args(arguments)
-        return int(parsed.run(parsed) or 0)
+        with _ended_by_sigterm():
+            parsed = _parser(arguments).parse_args(arguments)
+            return int(parsed.run(parsed) or 0)
     except KeyboardInterrupt:
         return _end("interrupted.", INTERRUPTED)
     except BrokenPipeError:
@@ -48,6 +48,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if _by_interrupt(error):
             return _end("interrupted.", INTERRUPTED)
         return _end(_sentence(error), USER_ERROR)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the process as an exception does, so that what is half-written goes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _sentence(error: BaseException) -> str:

@@ -32,8 +32,6 @@ RECIPES = {
     "tutorial": _Recipe(TrainingOptions, train, CaptionerConfig.dropout_rate),
     "best": _Recipe(BestOptions, train_best, dropout_rate=0.2),
 }
-
-
 OF_ENCODER = ("backbone", "include_preprocessing", "image_size")  # what a config says of it
 
 

@@ -46,8 +46,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     """Write the page's folder and say where it is; serve it if asked to."""
-    check_replaceable(parsed.out, SITE, parsed.force)  # before a bundle is made
-    read_runtime(parsed.runtime, tuple(BUILDS) if parsed.webgpu else ("wasm",))
+    if not parsed.bundle:  # one may have to be made, which takes a minute: what is missing is said before
+        check_replaceable(parsed.out, SITE, parsed.force)
+        read_runtime(parsed.runtime, tuple(BUILDS) if parsed.webgpu else ("wasm",))
     bundle = read_bundle(parsed.bundle or default_bundle("onnx", RECIPE))
     write_page(bundle, parsed.out, parsed.runtime, parsed.force, parsed.webgpu)
     slow = RECIPES[bundle.manifest.recipe].precision("decoder") in (Precision.DYNAMIC, Precision.STATIC)

@@ -40,7 +40,10 @@ def export(module: tf.Module) -> bytes:
     )
     unknown = {node.op_type for node in model.graph.node if not onnx.defs.has(node.op_type, node.domain)}
     if unknown:
-        raise SourceError(f"The captioner computes {', '.join(sorted(unknown))}, which tf2onnx cannot write in ONNX.")
+        raise SourceError(
+            f"The captioner computes {', '.join(sorted(unknown))}, which tf2onnx cannot write in ONNX; convert it to "
+            "tflite, or build its encoder of other layers."
+        )
     model = onnx.version_converter.convert_version(model, OPSET)
     model.ir_version = IR_VERSION
     drop_idle_reshapes(model.graph)

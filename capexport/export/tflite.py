@@ -57,7 +57,10 @@ def export(module: tf.Module) -> bytes:
         try:
             model = bytes(converter.convert())
         except ConverterError as error:
-            raise SourceError(f"TFLite cannot say what the captioner computes: {shortened(error)}.") from error
+            raise SourceError(
+                "TFLite cannot say what the captioner computes; convert it to onnx, or build its encoder of other "
+                f"layers: {shortened(error)}."
+            ) from error
     return model if module.places is None else _with_places(model, module.places)
 
 

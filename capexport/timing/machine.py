@@ -17,11 +17,9 @@ from statistics import median
 from ..errors import OptionError
 from ..manifest import Manifest
 
-GEMM, STREAM, TRIES = (
-    1024,
-    64_000_000,
-    7,
-)  # sides of the matrices; bytes that each thread reads
+GEMM = 1024  # rows and columns of the matrices
+STREAM = 64_000_000  # bytes that each thread reads
+TRIES = 7
 PROCESS = f"""
 import json, sys, time
 from concurrent.futures import ThreadPoolExecutor

@@ -21,8 +21,6 @@ import json, sys
 from capexport.timing.worker import main
 main(json.loads(sys.argv[1]), started)
 """
-
-
 # Rows are all loaded before the first is timed, and TensorFlow and XLA would each take a GPU's whole memory.
 SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 ENDING = 10  # seconds that a process has to remove its temporary files

@@ -46,7 +46,7 @@ async function jpegOf(photo, isBlob, size) {
   return decodeJpeg(bytes, SPARE * Math.max(...size), (width, height) => {
     checkSize(width, height);
     if (width * height > Math.max(SMALL, DENSEST * bytes.length)) {
-      throw new CaptionError(`The photo is too large for one: ${width}x${height} pixels in ${bytes.length} bytes.`);
+      throw new CaptionError(`The file is too large for a photo: ${width}x${height} pixels in ${bytes.length} bytes.`);
     }
   });
 }
