@@ -43,6 +43,7 @@ def fuse(graphs: Mapping[str, Graph], models: Mapping[str, bytes], vocabulary: V
     _prefix(decoder.graph, "step_", kept=cross)
     spread(decoder.graph)
     before = take_constant(decoder.graph, cross)
+    scores = _take_softmax(decoder.graph)
     caches = [value for value in decoder.graph.input if value.name.startswith("step_self_")]
     attention = next(tensor.shape for tensor in graphs["decoder"].outputs if tensor.name == "attention")
     main = onnx.helper.make_graph(
@@ -52,7 +53,7 @@ def fuse(graphs: Mapping[str, Graph], models: Mapping[str, bytes], vocabulary: V
             # would crash on some calibrated encoders, when it moves their roundings towards the end.
             *(node("Max", [f"encoder_{name}"], [name]) for name in cross),
             *before.node,
-            *_loop(_body(decoder.graph, vocabulary), len(caches)),
+            *_loop(_body(decoder.graph, scores, vocabulary), len(caches)),
             *_after_the_end(),
         ],
         "capexport",
@@ -102,6 +103,15 @@ def _prefix(graph: onnx.GraphProto, prefix: str, kept: Sequence[str] = ()) -> No
         each.name = renamed(each.name)
 
 
+def _take_softmax(decoder: onnx.GraphProto) -> onnx.ValueInfoProto:
+    """Take the softmax out that makes scores the attention; returns the scores, for one softmax after the loop."""
+    [softmax] = [one for one in decoder.node if "step_attention" in one.output]
+    [scores] = [each for each in decoder.output if each.name == "step_attention"]
+    scores.name = softmax.input[0]
+    decoder.node.remove(softmax)
+    return scores
+
+
 def _allowed(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> dict[str, NDArray[np.float32]]:
     """What to add to a step's logits, so that no banned word is likeliest; nothing where their bias does so itself."""
     ids, weights = banned_ids(vocabulary), {tensor.name: tensor for tensor in decoder.initializer}
@@ -114,13 +124,13 @@ def _allowed(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> dict[str, NDAr
     return {"allowed": allowed}
 
 
-def _body(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> onnx.GraphProto:
+def _body(decoder: onnx.GraphProto, scores: onnx.ValueInfoProto, vocabulary: Vocabulary) -> onnx.GraphProto:
     """One step: the decoder, and the greedy choice of a word from its logits.
 
     Carried from step to step: the likeliest tokens (B, 1), which rows (B, 1) go on, as numbers, and the caches
-    (B, P, H * X or X). Gathered: the tokens (B, 1) that are said, their log-probabilities (B, 1) and the attention
-    (L, B, H, N). Positions and tokens are int64 here, which the decoder takes as well, and rows that have ended say
-    something: each further operator costs a word more than it computes.
+    (B, P, H * X or X). Gathered: the tokens (B, 1) that are said, their log-probabilities (B, 1) and the scores
+    (L, B, H, N) of their attention. Positions and tokens are int64 here, which the decoder takes as well, and rows that
+    have ended say something: each further operator costs a word more than it computes.
     """
     inputs = {each.name: each for each in decoder.input}
     outputs = {each.name: each for each in decoder.output}
@@ -157,7 +167,7 @@ def _body(decoder: onnx.GraphProto, vocabulary: Vocabulary) -> onnx.GraphProto:
             *(outputs[name.replace("self_", "next_")] for name in caches),
             value("said", INT64, ["B", 1]),
             value("log_probability", FLOAT, ["B", 1]),
-            outputs["step_attention"],
+            scores,
         ],
         initializer=[*decoder.initializer, *_constants(**allowed)],
     )
@@ -178,15 +188,19 @@ def _loop(body: onnx.GraphProto, caches: int) -> list[onnx.NodeProto]:
         node(
             "Loop",
             ["max_length", "true", *begin],
-            [*unread, "said_by_step", "log_probability_by_step", "attention"],
+            [*unread, "said_by_step", "log_probability_by_step", "scores_by_step"],
             body=body,
         ),
     ]
 
 
 def _after_the_end() -> list[onnx.NodeProto]:
-    """What rows said (T, B, 1) by step becomes tokens and log-probabilities (B, T), which are 0 after [END]."""
+    """What rows said (T, B, 1) by step becomes tokens and log-probabilities (B, T), which are 0 after [END].
+
+    The scores become the attention (T, L, B, H, N).
+    """
     return [
+        node("Softmax", ["scores_by_step"], ["attention"]),
         node("Equal", ["said_by_step", "end"], ["ends_by_step"]),
         node("Cast", ["ends_by_step"], ["end_by_step"], to=INT64),
         node("CumSum", ["end_by_step", "axis_0"], ["ends_before"], exclusive=1),

@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 
 FLOAT = onnx.TensorProto.FLOAT
-AFTER_SOFTMAX = 3  # which of its products' stages Attention gives, too
 
 
 def drop_idle_reshapes(graph: onnx.GraphProto) -> None:
@@ -98,13 +97,15 @@ def fuse_layer_norms(graph: onnx.GraphProto) -> None:
 
 
 def fuse_attention(graph: onnx.GraphProto) -> None:
-    """Write a decoder's softmax(queries keys^T) values as Attention, and the softmax as what it gives besides.
+    """Write a decoder's softmax(queries keys^T) values as Attention, which gives queries keys^T besides.
 
     Queries are (B, H, 1, X), keys and values (B, H or 1, N, X). onnxruntime takes half the time for it, and computes
     each row by itself: left as products, the heads of a photo that is alone are joined, and are added up in another
-    order than in a batch.
+    order than in a batch. Where an output is what softmaxes give, in another arrangement (of all axes but N), it is one
+    softmax of all now: Attention could give them itself, but under CUDA onnxruntime computes none that does.
     """
     makers = {name: node for node in graph.node for name in node.output}
+    looked_at: set[str] = set()
     for softmax in [node for node in graph.node if node.op_type == "Softmax"]:
         scores = makers[softmax.input[0]]
         queries, turned = scores.input
@@ -121,10 +122,23 @@ def fuse_attention(graph: onnx.GraphProto) -> None:
         )
         if len(reading) > 1:
             made.output.extend(["", "", *softmax.output])
-            made.attribute.append(onnx.helper.make_attribute("qk_matmul_output_mode", AFTER_SOFTMAX))
+            looked_at.add(_last(graph, softmax))
         graph.node.remove(product)
         softmax.CopyFrom(made)
+    for name in looked_at:
+        [maker] = [node for node in graph.node if name in node.output]
+        maker.output[:] = [f"{name}_scores"]
+        graph.node.append(onnx.helper.make_node("Softmax", maker.output, [name], name=f"{name}_shares"))
     drop_unused(graph)
+
+
+def _last(graph: onnx.GraphProto, softmax: onnx.NodeProto) -> str:
+    """The graph's output that is what a softmax gives, in another arrangement."""
+    name, outputs = softmax.output[0], {value.name for value in graph.output}
+    while name not in outputs:
+        [reader] = [node for node in readers(graph, name) if node.op_type != "MatMul"]
+        name = reader.output[0]
+    return name
 
 
 def _permutation(turning: onnx.NodeProto) -> Sequence[int]:

@@ -22,6 +22,12 @@ DECODED = 16  # photos together
 KEPT = ("cross_", "next_")  # outputs that only the next step reads
 DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int32)": "int32"}  # those of captioners
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDER_OPTIONS = {
+    "cuda": {
+        "use_tf32": "0",  # TensorFloat-32 keeps 10 bits of what it multiplies
+        "cudnn_conv_algo_search": "HEURISTIC",  # else all algorithms are tried first on each number of photos
+    }
+}
 PROBE = bytes.fromhex(  # a graph: y = Abs(x)
     "08083a320a0b0a017812017922034162731201675a0f0a0178120a0a08080112040a020801620f0a0179"
     "120a0a08080112040a02080142040a00100d"
@@ -50,7 +56,7 @@ def check_device(device: str) -> None:
 
 def _session(model: bytes, threads: int | None, device: str) -> Any:
     # Its fallback would print to standard output, and load once more what it has just refused.
-    providers = [PROVIDERS[device]]
+    providers = [(PROVIDERS[device], PROVIDER_OPTIONS.get(device, {}))]
     return onnxruntime.InferenceSession(model, session_options(threads), providers=providers, enable_fallback=0)
 
 
@@ -96,13 +102,18 @@ class Model:
                 "describes."
             )
 
+        def on_cpu(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+            return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
+
+        compute = on_cpu if self._device == "cpu" else bound(self._session, names, self._device)
+
         def run(inputs: Mapping[str, NDArray[Any]]) -> Tensors:
             try:
-                return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
+                return compute(inputs)
             except Exception as error:  # as above
                 raise BundleError(f"onnxruntime cannot run {self._what}: {shortened(error)}.") from error
 
-        return run if self._device == "cpu" else bound(self._session, names, self._device)
+        return run
 
     def declared(self, signature: str | None = None) -> tuple[Declared, Declared]:
         """What goes into the graph and what comes out."""

@@ -109,7 +109,10 @@ def test_the_encoder_scales_its_pixels_in_one_pass(tiny_bundle):
 @pytest.mark.parametrize("perm", [(0, 1, 3, 2), (0, 2, 3, 1)], ids=["keys", "keys of which heads are turned, too"])
 @pytest.mark.parametrize("shared", [True, False], ids=["one key for all heads", "a key a head"])
 def test_attention(shared, perm, looked):
-    """One operator for each softmax(queries keys^T) values, by which no row depends on those beside it."""
+    """One operator for each softmax(queries keys^T) values, by which no row depends on those beside it.
+
+    What else is made of softmaxes is made of what they are of, and then one softmax.
+    """
     heads = 1 if shared else 4
     shapes = {"queries": ("B", 4, 1, 24), "values": ("B", heads, "N", 5)}
     shapes["keys"] = ("B", heads, "N", 24) if perm[1] == 1 else ("B", "N", heads, 24)
@@ -131,9 +134,10 @@ def test_attention(shared, perm, looked):
     }
     before = run(model, **inputs)
     fuse_attention(model.graph)
-    turned, looking = ["Transpose"] * (perm[1] != 1), ["Concat"] * looked
+    turned, looking = ["Transpose"] * (perm[1] != 1), ["Concat", "Softmax"] * looked
     assert [node.op_type for node in model.graph.node] == [*turned, "Attention", *looking]
     assert len(model.graph.node[len(turned)].output) == (4 if looked else 1)
+    assert "qk_matmul_output_mode" not in {each.name for each in model.graph.node[len(turned)].attribute}
     after = run(model, **inputs)
     alone = [run(model, **{name: values[k : k + 1] for name, values in inputs.items()}) for k in range(3)]
     for ours, theirs, *rows in zip(after, before, *alone, strict=True):
@@ -142,7 +146,7 @@ def test_attention(shared, perm, looked):
 
 
 def test_the_decoder_has_an_operator_for_each_attention_and_norm(tiny_bundle):
-    """Of two layers, each of which has two attentions and three norms."""
+    """Of two layers, each of which has two attentions and three norms; and one softmax for all that is looked at."""
     counts = Counter(node.op_type for node in onnx.load_from_string(tiny_bundle.graph("decoder")).graph.node)
-    assert (counts["Attention"], counts["Softmax"]) == (4, 0)
+    assert (counts["Attention"], counts["Softmax"]) == (4, 1)
     assert (counts["LayerNormalization"], counts["ReduceMean"], counts["Sqrt"]) == (6, 0, 0)

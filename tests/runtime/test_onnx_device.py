@@ -5,7 +5,8 @@ import onnxruntime
 import pytest
 
 import capexport
-from capexport import DecodingOptions
+from capexport import BundleError, DecodingOptions
+from capexport.runtime import onnx
 from capexport.runtime.backend import GraphBackend
 from capexport.runtime.captioner import Captioner
 from capexport.runtime.onnx import OnDevice, bound
@@ -60,3 +61,25 @@ def test_what_only_the_next_step_reads_stays_there(on_device, plain, photos):
 def test_options_are_checked_before_anything_runs(on_device):
     with pytest.raises(capexport.OptionError):
         on_device.caption_pixels(np.zeros((1, 64, 64, 3), np.uint8), DecodingOptions(max_length=99))
+
+
+def test_what_a_device_refuses_is_one_sentence(plain, monkeypatch):
+    """Here the processor stands in for it, and photos of another size for what it refuses."""
+    monkeypatch.setattr(onnx, "check_device", lambda device: None)
+    monkeypatch.setattr(onnx, "PROVIDERS", {"cuda": "CPUExecutionProvider"})
+    monkeypatch.setattr(onnx, "PROVIDER_OPTIONS", {})
+    model = onnx.Model(plain.bundle.graph("encoder"), None, "an encoder", "cuda")
+    encode = model.runner([tensor.name for tensor in plain.bundle.manifest.graphs["encoder"].outputs])
+    with pytest.raises(BundleError, match="onnxruntime cannot run an encoder: "):
+        encode({"image": np.zeros((1, 8, 8, 3), np.uint8)})
+
+
+def test_a_gpu_multiplies_as_the_processor_does(monkeypatch):
+    """Not in TensorFloat-32; and no search for the fastest algorithms delays a first batch."""
+    monkeypatch.setattr(onnx, "check_device", lambda device: None)
+    given = []
+    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, providers, **__: given.extend(providers))
+    onnx.Model(b"", None, "a graph", "cuda")
+    onnx.Model(b"", None, "a graph", "cpu")
+    options = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+    assert given == [("CUDAExecutionProvider", options), ("CPUExecutionProvider", {})]
