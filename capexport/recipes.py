@@ -14,6 +14,7 @@ class Format:
     """A graph format: the suffix of its files, the engine that runs it, and the extra that installs that.
 
     one_file  whether the file of a graph for whole captions holds the encoder and the decoder, too
+    devices   that it can run on: what onnxruntime makes of a graph for a file of its own format is for processors alone
     """
 
     name: str
@@ -21,6 +22,7 @@ class Format:
     engine: str
     extra: str
     one_file: bool = False
+    devices: tuple[str, ...] = ("cpu",)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Recipe:
 
 
 FORMATS = {
-    "onnx": Format("onnx", ".onnx", "onnx", "onnx"),
+    "onnx": Format("onnx", ".onnx", "onnx", "onnx", devices=("cpu", "cuda")),
     "ort": Format("ort", ".ort", "onnx", "onnx"),
     "tflite": Format("tflite", ".tflite", "tflite", "tflite", one_file=True),
 }

@@ -42,7 +42,7 @@ class Model(Protocol):
     model    the file's bytes
     threads  of the engine; None leaves the choice to it
     what     the file's description in the BundleError that is raised if the engine refuses it
-    device   cpu or cuda; raises OptionError if the engine cannot use it here
+    device   of a format that has others than the cpu, see recipes.FORMATS
     """
 
     def runner(self, outputs: Sequence[str], signature: str | None = None) -> Runner:

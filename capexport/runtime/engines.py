@@ -49,6 +49,7 @@ def open_bundle(bundle: Bundle, threads: int | None = None, device: str = "cpu")
 
     Raises MissingExtraError if the engine is not installed, BundleError for graphs that it refuses.
     """
+    _check_device(bundle.manifest.format, device)
     graphs, engine = bundle.manifest.graphs, _engine(bundle.manifest.format)
     files = [graph.file for graph in graphs.values()]
     models: Models = {}
@@ -56,7 +57,7 @@ def open_bundle(bundle: Bundle, threads: int | None = None, device: str = "cpu")
     def open_one(models: Models, name: str, threads: int | None) -> Runner:
         key, what = (graphs[name].file, threads), f"the {name} of {bundle.directory}"
         if key not in models:
-            models[key] = engine.Model(bundle.files[key[0]], threads, what, device)
+            models[key] = _opened(engine, bundle.files[key[0]], threads, what, device)
         signature = SIGNATURES[name] if files.count(key[0]) > 1 else None
         runner = models[key].runner([tensor.name for tensor in graphs[name].outputs], signature)
         check_declared(graphs[name], models[key].declared(signature), what)
@@ -85,14 +86,21 @@ def open_graph(
 
     what  the graph's description in the BundleError that is raised if the engine refuses it
     """
-    model_of: Model = _engine(to).Model(model, threads, what, device)
-    return model_of.runner(outputs)
+    _check_device(to, device)
+    return _opened(_engine(to), model, threads, what, device).runner(outputs)
 
 
 def is_parallel(to: str) -> bool:
     """Whether a graph of a format may run in several threads at once."""
     parallel: bool = _engine(to).PARALLEL
     return parallel
+
+
+def _opened(engine: Any, model: bytes, threads: int | None, what: str, device: str) -> Model:
+    """Engines of processors alone know no devices."""
+    devices = () if device == "cpu" else (device,)
+    opened: Model = engine.Model(model, threads, what, *devices)
+    return opened
 
 
 def _opened_late(open_it: Callable[[], Runner]) -> Runner:
@@ -119,13 +127,23 @@ def formats_on(device: str, formats: Collection[str]) -> list[str]:
     for to in FORMATS:
         if to in formats:
             try:
-                _engine(to).check_device(device)
+                _check_device(to, device)
                 usable.append(to)
             except OptionError as error:
                 refused.append(error)
     if refused and not usable:
         raise refused[0]
     return usable
+
+
+def _check_device(to: str, device: str) -> None:
+    """Raise OptionError unless a format's graphs can run on the device, and its engine finds it here."""
+    if device not in FORMATS[to].devices:
+        others = [name for name, one in FORMATS.items() if device in one.devices]
+        hint = f"; those of {' and '.join(others)} can" if others else ""
+        raise OptionError(f"Bundles of {to} run on {' or '.join(FORMATS[to].devices)}, not on {device}{hint}.")
+    if device != "cpu":
+        _engine(to).check_device(device)
 
 
 def _engine(to: str) -> Any:

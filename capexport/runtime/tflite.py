@@ -11,7 +11,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from ..errors import BundleError, OptionError
+from ..errors import BundleError
 from ..plain import shortened
 from ..quiet import silenced_stderr
 from .backend import Declared, Runner, Tensors
@@ -20,17 +20,10 @@ PARALLEL = False  # an interpreter has one set of buffers: threads that run at o
 DECODED = 8  # photos together
 
 
-def check_device(device: str) -> None:
-    """Raise OptionError for any other than cpu."""
-    if device != "cpu":
-        raise OptionError(f"LiteRT runs on the cpu here, not on {device}; ONNX bundles can run on cuda.")
-
-
 class Model:
     """A file of graphs with signatures, whose runners share an interpreter and its memory: see backend.Model."""
 
-    def __init__(self, model: bytes, threads: int | None, what: str, device: str = "cpu") -> None:
-        check_device(device)
+    def __init__(self, model: bytes, threads: int | None, what: str) -> None:
         self._what = what
         self._lock = threading.Lock()
         with _refusals(what), silenced_stderr():

@@ -65,7 +65,6 @@ def test_options_are_checked_before_anything_runs(on_device):
 
 def test_what_a_device_refuses_is_one_sentence(plain, monkeypatch):
     """Here the processor stands in for it, and photos of another size for what it refuses."""
-    monkeypatch.setattr(onnx, "check_device", lambda device: None)
     monkeypatch.setattr(onnx, "PROVIDERS", {"cuda": "CPUExecutionProvider"})
     monkeypatch.setattr(onnx, "PROVIDER_OPTIONS", {})
     model = onnx.Model(plain.bundle.graph("encoder"), None, "an encoder", "cuda")
@@ -76,10 +75,23 @@ def test_what_a_device_refuses_is_one_sentence(plain, monkeypatch):
 
 def test_a_gpu_multiplies_as_the_processor_does(monkeypatch):
     """Not in TensorFloat-32; and no search for the fastest algorithms delays a first batch."""
-    monkeypatch.setattr(onnx, "check_device", lambda device: None)
     given = []
     monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, providers, **__: given.extend(providers))
     onnx.Model(b"", None, "a graph", "cuda")
     onnx.Model(b"", None, "a graph", "cpu")
     options = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
     assert given == [("CUDAExecutionProvider", options), ("CPUExecutionProvider", {})]
+
+
+@pytest.mark.parametrize(
+    ("to", "device", "message"),
+    [
+        ("onnx", "tpu", "Bundles of onnx run on cpu or cuda, not on tpu."),
+        ("ort", "cuda", "Bundles of ort run on cpu, not on cuda; those of onnx can."),
+        ("tflite", "cuda", "Bundles of tflite run on cpu, not on cuda; those of onnx can."),
+    ],
+)
+def test_a_format_that_does_not_run_there(to, device, message, tiny_bundles):
+    with pytest.raises(capexport.OptionError) as caught:
+        capexport.load(tiny_bundles[to, "fp32"], device=device)
+    assert str(caught.value) == message

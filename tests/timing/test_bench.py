@@ -14,6 +14,8 @@ from PIL import Image
 from capexport import ImageError, OptionError
 from capexport.cli.bench import HEADER, cells
 from capexport.cli.main import main
+from capexport.recipes import FORMATS
+from capexport.runtime.engines import formats_on
 from capexport.runtime.onnx import PROVIDERS
 from capexport.runtime.workers import cores
 from capexport.timing.bench import BATCHES, TURN, Row, _measures, bench
@@ -165,6 +167,8 @@ def test_a_device_that_the_engine_has_but_does_not_find(tiny_bundles, photos, mo
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [*PROVIDERS.values()])
     with pytest.raises(OptionError, match="onnxruntime finds no cuda device that works here"):
         bench(bundles, photos, device="cuda")
+    monkeypatch.setattr("capexport.runtime.onnx.check_device", lambda device: None)
+    assert formats_on("cuda", FORMATS) == ["onnx"]
 
 
 def test_the_machine(tmp_path, monkeypatch):
