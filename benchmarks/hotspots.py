@@ -4,8 +4,8 @@
 
 Writes OUT.json and OUT.md. ONNX bundles are profiled twice: each graph under onnxruntime's profiler, which tells its
 operators, with what their arithmetic and reading of weights come to a second; and whole captions under Linux' perf, as
-TFLite bundles are, whose engine has no profiler that Python can read. perf samples the process' clock while captions are
-made, not while graphs are loaded; where it is not installed (Debian: linux-perf) its tables are left out.
+TFLite bundles are, whose engine has no profiler that Python can read. perf samples the process' clock while captions
+are made, not while graphs are loaded; where it is not installed (Debian: linux-perf) its tables are left out.
 """
 
 from __future__ import annotations
