@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..recipes import Precision
 from .compensation import LEVELS
-from .layers import Layer, Observation, Rounding, least_scales
+from .layers import Layer, Observation, Rounding
 from .onnx_simplify import readers
 
 CONTRIB = "com.microsoft"  # the domain of onnxruntime's own operators
@@ -44,12 +44,12 @@ class Rewriting:
             node.input[1] = self._half(node.input[1])
         elif precision is Precision.DYNAMIC and layer.kind == "matmul":
             self._multiply_in_int8(layer, node)
-        elif precision in (Precision.STORED, Precision.DYNAMIC):
-            node.input[1] = self._stored(layer, node.input[1])
+        elif precision is Precision.STATIC and layer.kind == "matmul":
+            self._calibrated(layer, node)
         elif precision is Precision.STATIC and pointwise(node, self._weights[node.input[1]].shape):
             self._multiply_calibrated(layer, node)
-        elif precision is Precision.STATIC:
-            self._calibrated(layer, node)
+        elif precision is not Precision.FLOAT:
+            node.input[1] = self._stored(layer, node.input[1])
         if embedding is not None:
             self._embed(embedding, node)
 
@@ -161,7 +161,7 @@ class Rewriting:
         name, scales = node.name, Rounding.of(layer, self._ranges).source
         rows = self._channels_last(layer, np.float32(1) / scales)  # (B, h, w, C)
         rounded = self._round(rows, f"{name}_rows", self._ranges[layer.source].extremes(scales))
-        levels, steps = self._int8(layer, self._weights[node.input[1]] * _along(layer, "in", scales), divisors=scales)
+        levels, steps = self._int8(layer, self._weights[node.input[1]] * scales.reshape(-1, 1, 1), scales)
         matrix = np.ascontiguousarray(levels.reshape(levels.shape[:2]).T)  # (C, columns)
         parts = self._constants(name, int8=matrix, scales=steps.ravel(), zeros=np.zeros(len(levels), np.int8))
         product = self._node("MatMul", [rounded, self._node("DequantizeLinear", parts, axis=1)], f"{name}_product")
@@ -202,34 +202,22 @@ class Rewriting:
         return self._node("Mul", turned, f"{layer.node}_gated") if gated else turned[0]
 
     def _calibrated(self, layer: Layer, node: onnx.NodeProto) -> None:
-        """Weights, bias and activations rounded to their scales' levels, a form that engines compute in integers."""
+        """A product's weights and activations rounded to levels, a form that onnxruntime computes in integers."""
         name, rounding = node.input[1], Rounding.of(layer, self._ranges)
-        source, result = rounding.source, rounding.result
-        step = _steps(self._ranges[layer.source].extremes(source))[0]
-        weights = self._weights[name] * _along(layer, "in", source) / _along(layer, "out", result)
-        bias = self._weights[node.input[2]] / result if len(node.input) > 2 else np.zeros(1, np.float32)
-        levels, scales = self._int8(layer, weights, least_scales(bias, float(step)), source)
-        scales = scales.reshape(-1)
-        node.input[0] = self._rounded_source(layer, source)
-        parts = self._constants(name, int8=levels, scales=scales, zeros=np.zeros_like(scales, np.int8))
-        node.input[1] = self._node("DequantizeLinear", parts, axis=_channels(layer))
-        if len(node.input) > 2:
-            whole = np.round(bias / (scales * step)).astype(np.int32)
-            parts = self._constants(node.input[2], int32=whole, scales=scales * step)
-            node.input[2] = self._node("DequantizeLinear", parts, axis=0)
-        self._round_result(layer, result)
+        weights = self._weights[name] * rounding.source[:, np.newaxis] / rounding.result
+        levels, scales = self._int8(layer, weights, rounding.source)
+        node.input[0] = self._rounded_source(layer, rounding.source)
+        parts = self._constants(name, int8=levels, scales=scales.ravel(), zeros=np.zeros(scales.size, np.int8))
+        node.input[1] = self._node("DequantizeLinear", parts, axis=1)
+        self._round_result(layer, rounding.result)
 
     def _int8(
-        self,
-        layer: Layer,
-        weights: NDArray[np.float32],
-        least: NDArray[np.float32] | float = 0.0,
-        divisors: NDArray[np.float32] | None = None,
+        self, layer: Layer, weights: NDArray[np.float32], divisors: NDArray[np.float32] | None = None
     ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """The weights' levels, and a scale per output channel in a shape by which both can be multiplied."""
         channels = np.moveaxis(weights, _channels(layer), 0)
         rows = np.ascontiguousarray(channels.reshape(len(channels), -1))
-        scales = np.maximum(np.maximum(np.abs(rows).max(axis=1), 1e-12) / LEVELS, least).astype(np.float32)
+        scales = (np.maximum(np.abs(rows).max(axis=1), 1e-12) / LEVELS).astype(np.float32)
         levels = self._correlations.levels(layer.node, rows, scales[:, np.newaxis], divisors)
         others = tuple(axis for axis in range(weights.ndim) if axis != _channels(layer))
         levels = np.moveaxis(levels.reshape(channels.shape), 0, _channels(layer))
@@ -237,9 +225,9 @@ class Rewriting:
 
     def _rounded_source(self, layer: Layer, scales: NDArray[np.float32]) -> str:
         """The layer's source divided by its channels' scales and rounded, once for all layers that read it so."""
-        name = f"{layer.source}_for_{layer.kind}"
+        name = f"{layer.source}_for_products"
         if name not in self._rounded:
-            inverse = self._constants(name, inverse=_of_channels(layer, np.float32(1) / scales))
+            inverse = self._constants(name, inverse=np.float32(1) / scales)
             divided = self._node("Mul", [layer.source, *inverse])
             self._round(divided, name, self._ranges[layer.source].extremes(scales))
             self._rounded.add(name)
@@ -255,7 +243,7 @@ class Rewriting:
             self._round(f"{name}_divided", name, extremes)
             return
         rounded = self._round(f"{name}_divided", f"{name}_rounded", extremes)
-        self._node("Mul", [rounded, *self._constants(name, scales=_of_channels(layer, scales))], name)
+        self._node("Mul", [rounded, *self._constants(name, scales=scales)], name)
 
     def _round(self, source: str, result: str, extremes: tuple[float, float]) -> str:
         step, zero = _steps(extremes)
@@ -277,17 +265,6 @@ class Rewriting:
 def _channels(layer: Layer) -> int:
     """The axis of the output channels: a product's weights are (in, out), a convolution's (out, in, height, width)."""
     return 1 if layer.kind == "matmul" else 0
-
-
-def _of_channels(layer: Layer, scales: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Scales of an activation (R, C) or (B, C, height, width), in a shape by which it can be multiplied."""
-    return scales if layer.kind == "matmul" else scales.reshape(-1, 1, 1)
-
-
-def _along(layer: Layer, side: str, scales: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scales of channels in or out, in a shape by which the weights can be multiplied; depthwise they are the same."""
-    shape = {("matmul", "in"): (-1, 1), ("matmul", "out"): (1, -1), ("conv", "in"): (1, -1, 1, 1)}
-    return scales.reshape(shape.get((layer.kind, side), (-1, 1, 1, 1)))
 
 
 def _steps(extremes: tuple[float, float]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
