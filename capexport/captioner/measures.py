@@ -56,8 +56,16 @@ def multiplications(model: Any) -> int:
             total += multiplications(layer)
         else:
             kernels = (variable for variable in layer.weights if variable.name.split(":")[0].endswith("kernel"))
-            total += sum(math.prod(kernel.shape) for kernel in kernels) * math.prod(layer.output_shape[1:-1])
+            places = sum(math.prod(shape[1:-1]) for shape in _output_shapes(model, layer))
+            total += sum(math.prod(kernel.shape) for kernel in kernels) * places
     return total
+
+
+def _output_shapes(model: Any, layer: Any) -> list[tuple[int, ...]]:
+    """One for each time that the model uses the layer, which other models may use, too."""
+    own = {id(node) for nodes in getattr(model, "_nodes_by_depth", {}).values() for node in nodes}
+    uses = [k for k, node in enumerate(layer.inbound_nodes) if id(node) in own]
+    return [layer.get_output_shape_at(k) for k in uses] if own else [layer.output_shape]
 
 
 def _check_precision(captioner: Any) -> None:

@@ -6,6 +6,7 @@ import tf_keras
 
 from capexport import OptionError, SourceError
 from capexport.captioner.backbone import build_backbone
+from capexport.captioner.measures import multiplications
 from capexport.export.exporter import Exporter
 from tests.conftest import tiny_captioner
 
@@ -37,6 +38,19 @@ def test_several_kernels_of_a_channel(to, photos):
         export = exporter.export(to, recipe)  # whose words random weights make good or bad, as it happens
         [features] = [check for check in export.bundle.manifest.gate if "features" in check.name]
         assert features.holds
+
+
+@pytest.mark.parametrize("to", ["onnx", "tflite"])
+def test_a_layer_that_is_used_twice(to, photos):
+    """On maps of two sizes; its multiplications are those of both."""
+    tf.keras.utils.set_random_seed(7)
+    twice = layers.Conv2D(8, 3, 2, "same", activation="relu")
+    inner = encoder(layers.Conv2D(8, 1), twice, twice, layers.Conv2D(12, 1))
+    export = Exporter(tiny_captioner(inner), photos).export(to, "weight-int8")
+    [features] = [check for check in export.bundle.manifest.gate if "features" in check.name]
+    assert features.holds
+    expected = 64 * 64 * 3 * 8 + (32 * 32 + 16 * 16) * 9 * 8 * 8 + 16 * 16 * 8 * 12
+    assert multiplications(inner) == expected
 
 
 @pytest.mark.parametrize(
