@@ -320,6 +320,20 @@ def test_in_a_recipe_that_does_not_ship_the_captioner_is_converted_once(capsys, 
     assert (bundle.parent, capsys.readouterr().err) == (tmp_path / "capexport", "")
 
 
+@pytest.mark.parametrize(
+    ("installed", "expected"),
+    [
+        ({"onnxruntime", "ai_edge_litert"}, "onnx"),
+        ({"onnxruntime"}, "onnx"),
+        ({"ai_edge_litert"}, "tflite"),
+        (set(), "onnx"),
+    ],
+)
+def test_without_a_bundle_one_is_taken_that_an_engine_here_runs(installed, expected, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in installed else None)
+    assert read_bundle(default_bundle()).manifest.format == expected
+
+
 def test_names_that_the_output_cannot_encode(tiny_bundle, photos, tmp_path):
     named = tmp_path / "\u65e5.jpg"
     named.write_bytes(photos[0].read_bytes())
