@@ -9,9 +9,9 @@ import pytest
 from capexport.cli.main import main
 from capexport.web.page import write_page
 from capexport.web.serve import Handler
-from tests.browser import By, WebDriverWait
+from tests.browser import By, WebDriverWait, start_browser
 from tests.javascript import RUNTIME, needs_runtime
-from tests.page.pages import SECONDS, Site, choose, complaint
+from tests.page.pages import READY, SECONDS, Site, choose, complaint
 
 pytestmark = needs_runtime
 NEAR = 1e-3  # of log-probabilities
@@ -139,4 +139,36 @@ def test_without_a_gpu_the_page_says_so_and_works(visit, tiny_bundles, tmp_path,
     assert "WebAssembly" in browser.find_element(By.ID, "model").text
     assert "WebGPU is not used: " in browser.find_element(By.ID, "model").text
     assert all("adapter" in entry["message"] for entry in browser.get_log("browser"))  # of which Chromium itself warns
+    served.close()
+
+
+@pytest.fixture(scope="module")
+def with_adapter(tmp_path_factory):
+    """A browser that offers WebGPU in software."""
+    flags = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
+    driver = start_browser(tmp_path_factory.mktemp("adapter"), *flags)
+    yield driver
+    driver.quit()
+
+
+@pytest.mark.parametrize("decodes", [True, False])
+def test_with_webgpu_the_words_are_the_same(decodes, with_adapter, tiny_bundles, tmp_path, lossless, python):
+    """Where the first step fails, though the photo was encoded, WebAssembly takes over."""
+    folder = tmp_path / "page"
+    write_page(tiny_bundles["onnx", "fp32"], folder, RUNTIME, webgpu=True)
+    if not decodes:
+        script = (folder / "captioner.js").read_text()
+        start = "  step(tokens, position, features, cache) {\n"
+        assert start in script
+        refusal = '    if (!globalThis.refused) { globalThis.refused = true; throw new Error("no Attention"); }\n'
+        (folder / "captioner.js").write_text(script.replace(start, start + refusal))
+    served = Site(folder)
+    with_adapter.get(f"{served.url}?engine=webgpu")
+    WebDriverWait(with_adapter, SECONDS).until(lambda driver: driver.execute_script(READY))
+    said = with_adapter.find_element(By.ID, "model").text
+    if "this browser has none" in said or "offers no adapter" in said:
+        pytest.skip("this Chromium has no WebGPU in software")
+    assert ("WebGPU)" in said) == decodes
+    assert ("WebGPU is not used: no Attention" in said) == (not decodes)
+    assert choose(with_adapter, lossless[0]) == python.caption(lossless[0]).text
     served.close()
