@@ -125,7 +125,7 @@ def fuse_attention(graph: onnx.GraphProto) -> None:
             looked_at.add(_last(graph, softmax))
         graph.node.remove(product)
         softmax.CopyFrom(made)
-    for name in looked_at:
+    for name in sorted(looked_at):
         [maker] = [node for node in graph.node if name in node.output]
         maker.output[:] = [f"{name}_scores"]
         graph.node.append(onnx.helper.make_node("Softmax", maker.output, [name], name=f"{name}_shares"))
