@@ -24,6 +24,9 @@ TUNNELS = tuple(map(ipaddress.IPv6Network, ("2001::/32", "2002::/16", "3fff::/20
 # Teredo and 6to4, which lead to what an address of IPv4 in them says and are out of use; and one for documentation.
 
 
+PRIVATE_HOST = "its host is on this machine or a private network (--private-hosts allows that)"
+
+
 class PrivateHostError(OSError):
     """A host that may not be asked."""
 
@@ -54,9 +57,7 @@ class Reach:
 
     def connect(self, host: str, port: int, timeout: float | None) -> socket.socket:
         """A connection to the very address that was checked. Raises PrivateHostError if all are out of reach."""
-        refused: OSError = PrivateHostError(
-            "its host is on this machine or a private network (--private-hosts allows that)"
-        )
+        refused: OSError = PrivateHostError(PRIVATE_HOST)
         for _, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             if self.private or is_public(str(address[0])):
                 try:

@@ -15,6 +15,7 @@ from ..download import fetch
 from ..errors import DataError, DownloadError, ImageError
 from ..image import load_image
 from ..progress import bar, console
+from ..reach import PRIVATE_HOST
 from .base import CaptionedPhoto
 
 CONNECTIONS = 64  # most of them wait for hosts that are gone
@@ -119,4 +120,5 @@ class WebPhotos:
     def _read_failures(self) -> dict[str, str]:
         path = self._folder / FAILURES
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return dict(line.split("\t", 1) for line in lines if "\t" in line)  # a killed run can leave half a line
+        failures = [line.split("\t", 1) for line in lines if "\t" in line]  # a killed run can leave half a line
+        return {name: reason for name, reason in failures if not (self._private and reason == PRIVATE_HOST)}

@@ -66,6 +66,15 @@ def test_many_at_a_time_but_not_too_many(web, data):
     assert 8 <= web.most_at_once <= web_photos.CONNECTIONS
 
 
+def test_photos_of_private_hosts_are_asked_for_once_that_is_allowed(web, data):
+    listing(data, good(web, 0, 1))
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"not one of 2 photos .*--private-hosts allows that"):
+            load_dataset("conceptual-captions", data, "train")
+    assert not web.requests
+    assert numbers(take(data)) == [0, 1]
+
+
 @pytest.fixture
 def unreliable(web, data, monkeypatch):
     """Twelve addresses; 0, 1, 2 and 3 give photos, the others fail in all ways."""
