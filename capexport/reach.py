@@ -23,7 +23,6 @@ NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # an address of IPv4 is in the la
 TUNNELS = tuple(map(ipaddress.IPv6Network, ("2001::/32", "2002::/16", "3fff::/20")))
 # Teredo and 6to4, which lead to what an address of IPv4 in them says and are out of use; and one for documentation.
 
-
 PRIVATE_HOST = "its host is on this machine or a private network (--private-hosts allows that)"
 
 

@@ -137,13 +137,17 @@ def formats_on(device: str, formats: Collection[str]) -> list[str]:
 
 
 def _check_device(to: str, device: str) -> None:
-    """Raise OptionError unless a format's graphs can run on the device, and its engine finds it here."""
+    """Raise OptionError unless a format's graphs can run on the device, and its engine finds it here.
+
+    Raises MissingExtraError if the engine is not installed.
+    """
     if device not in FORMATS[to].devices:
         others = [name for name, one in FORMATS.items() if device in one.devices]
         hint = f"; those of {' and '.join(others)} can" if others else ""
         raise OptionError(f"Bundles of {to} run on {' or '.join(FORMATS[to].devices)}, not on {device}{hint}.")
+    engine = _engine(to)
     if device != "cpu":
-        _engine(to).check_device(device)
+        engine.check_device(device)
 
 
 def _engine(to: str) -> Any:

@@ -30,25 +30,22 @@ def test_a_feature_map_of_one_place(to, photos):
 
 @pytest.mark.parametrize("to", ["onnx", "tflite"])
 def test_several_kernels_of_a_channel(to, photos):
-    tf.keras.utils.set_random_seed(7)
+    tf.keras.utils.set_random_seed(1)  # with some weights, attention is so even that roundings decide
     several = layers.DepthwiseConv2D(3, 4, depth_multiplier=2, activation="relu")
     captioner = tiny_captioner(encoder(layers.Conv2D(8, 3, 4, activation="relu"), several, layers.Conv2D(12, 1)))
     exporter = Exporter(captioner, photos)
     for recipe in ("weight-int8", "int8"):
-        export = exporter.export(to, recipe)  # whose words random weights make good or bad, as it happens
-        [features] = [check for check in export.bundle.manifest.gate if "features" in check.name]
-        assert features.holds
+        assert all(check.holds for check in exporter.export(to, recipe).bundle.manifest.gate)
 
 
 @pytest.mark.parametrize("to", ["onnx", "tflite"])
 def test_a_layer_that_is_used_twice(to, photos):
     """On maps of two sizes; its multiplications are those of both."""
-    tf.keras.utils.set_random_seed(7)
+    tf.keras.utils.set_random_seed(1)  # with some weights, attention is so even that roundings decide
     twice = layers.Conv2D(8, 3, 2, "same", activation="relu")
     inner = encoder(layers.Conv2D(8, 1), twice, twice, layers.Conv2D(12, 1))
     export = Exporter(tiny_captioner(inner), photos).export(to, "weight-int8")
-    [features] = [check for check in export.bundle.manifest.gate if "features" in check.name]
-    assert features.holds
+    assert all(check.holds for check in export.bundle.manifest.gate)
     expected = 64 * 64 * 3 * 8 + (32 * 32 + 16 * 16) * 9 * 8 * 8 + 16 * 16 * 8 * 12
     assert multiplications(inner) == expected
 

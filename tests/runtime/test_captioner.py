@@ -11,7 +11,7 @@ from PIL import Image
 import capexport
 from capexport import BundleError, DecodingOptions, ImageError, OptionError
 from capexport.runtime.backend import GraphBackend
-from capexport.runtime.engines import open_graph
+from capexport.runtime.engines import formats_on, open_graph
 from tests.conftest import VARIANTS
 
 
@@ -219,5 +219,6 @@ def test_an_engine_that_is_not_installed(tiny_bundle, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     for name in ("capexport.runtime.onnx", "capexport.onnxruntime_setup"):
         monkeypatch.delitem(__import__("sys").modules, name, raising=False)
-    with pytest.raises(capexport.MissingExtraError, match=r"pip install 'capexport\[onnx\]'"):
-        capexport.load(tiny_bundle)
+    for open_it in (lambda: capexport.load(tiny_bundle), lambda: formats_on("cpu", ["tflite", "onnx"])):
+        with pytest.raises(capexport.MissingExtraError, match=r"pip install 'capexport\[onnx\]'"):
+            open_it()
