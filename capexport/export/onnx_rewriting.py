@@ -28,7 +28,10 @@ def pointwise(node: onnx.NodeProto, weights: Sequence[int]) -> bool:
 
 
 class Rewriting:
-    """Changes layers of a graph in place, one after the other."""
+    """Changes layers of a graph in place, one after the other.
+
+    What is made of weights has the name of the node that reads it: others may read the same weights.
+    """
 
     def __init__(self, graph: onnx.GraphProto, observation: Observation) -> None:
         self._graph = graph
@@ -41,7 +44,7 @@ class Rewriting:
         node = self._nodes[layer.node]
         embedding = self._tied(node)
         if precision is Precision.HALF:
-            node.input[1] = self._half(node.input[1])
+            node.input[1] = self._half(node)
         elif precision is Precision.DYNAMIC and layer.kind == "matmul":
             self._multiply_in_int8(layer, node)
         elif precision is Precision.STATIC and layer.kind == "matmul":
@@ -49,7 +52,7 @@ class Rewriting:
         elif precision is Precision.STATIC and pointwise(node, self._weights[node.input[1]].shape):
             self._multiply_calibrated(layer, node)
         elif precision is not Precision.FLOAT:
-            node.input[1] = self._stored(layer, node.input[1])
+            node.input[1] = self._stored(layer, node)
         if embedding is not None:
             self._embed(embedding, node)
 
@@ -111,22 +114,21 @@ class Rewriting:
         padded = self._node("Reshape", [blocks, shape])
         self._node("Slice", [padded, start, end, self._constants(rows, last=np.array([1]))[0]], rows)
 
-    def _half(self, name: str) -> str:
+    def _half(self, node: onnx.NodeProto) -> str:
         """Weights in half precision, which engines make float once, when they load the graph."""
         limit = np.finfo(np.float16).max
-        half = np.clip(self._weights[name], -limit, limit).astype(np.float16)
-        return self._node("Cast", self._constants(name, half=half), to=onnx.TensorProto.FLOAT)
+        half = np.clip(self._weights[node.input[1]], -limit, limit).astype(np.float16)
+        return self._node("Cast", self._constants(node.name, half=half), to=onnx.TensorProto.FLOAT)
 
-    def _stored(self, layer: Layer, name: str) -> str:
+    def _stored(self, layer: Layer, node: onnx.NodeProto) -> str:
         """Weights in int8, which engines make float once, when they load the graph."""
-        levels, scales = self._int8(layer, self._weights[name])
-        stored, scale = self._constants(name, int8=levels, scales=scales)
+        levels, scales = self._int8(layer, self._weights[node.input[1]])
+        stored, scale = self._constants(node.name, int8=levels, scales=scales)
         return self._node("Mul", [self._node("Cast", [stored], to=onnx.TensorProto.FLOAT), scale])
 
     def _multiply_in_int8(self, layer: Layer, node: onnx.NodeProto) -> None:
         """A product by weight (K, N) with a scale per column and block of K, as onnxruntime's MatMulNBits wants it."""
-        name = node.input[1]
-        weight = self._weights[name]
+        weight = self._weights[node.input[1]]
         inner, outer = weight.shape
         block = next((size for size in BLOCKS if inner % size == 0), BLOCKS[-1])
         blocks = -(-inner // block)
@@ -137,7 +139,7 @@ class Rewriting:
         rows, steps = np.ascontiguousarray(weight.T), np.repeat(scales, block, axis=1)[:, :inner]
         padded[:, :inner] = self._correlations.levels(layer.node, rows, steps)
         unsigned = (padded + OFFSET).astype(np.uint8).reshape(outer, blocks, block)
-        constants = self._constants(name, uint8=unsigned, scales=scales)
+        constants = self._constants(node.name, uint8=unsigned, scales=scales)
         node.CopyFrom(
             onnx.helper.make_node(
                 "MatMulNBits",
@@ -203,11 +205,11 @@ class Rewriting:
 
     def _calibrated(self, layer: Layer, node: onnx.NodeProto) -> None:
         """A product's weights and activations rounded to levels, a form that onnxruntime computes in integers."""
-        name, rounding = node.input[1], Rounding.of(layer, self._ranges)
-        weights = self._weights[name] * rounding.source[:, np.newaxis] / rounding.result
+        rounding = Rounding.of(layer, self._ranges)
+        weights = self._weights[node.input[1]] * rounding.source[:, np.newaxis] / rounding.result
         levels, scales = self._int8(layer, weights, rounding.source)
         node.input[0] = self._rounded_source(layer, rounding.source)
-        parts = self._constants(name, int8=levels, scales=scales.ravel(), zeros=np.zeros(scales.size, np.int8))
+        parts = self._constants(node.name, int8=levels, scales=scales.ravel(), zeros=np.zeros(scales.size, np.int8))
         node.input[1] = self._node("DequantizeLinear", parts, axis=1)
         self._round_result(layer, rounding.result)
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import lru_cache
 from typing import Any
 
@@ -61,12 +62,30 @@ def export(module: tf.Module) -> bytes:
                 "TFLite cannot say what the captioner computes; convert it to onnx, or build its encoder of other "
                 f"layers: {shortened(error)}."
             ) from error
-    return model if module.places is None else _with_places(model, module.places)
-
-
-def _with_places(model: bytes, places: int) -> bytes:
-    """The model with so many places in its caches, for programs that ask for no other number."""
     content = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    _part_weights(content)
+    if module.places is not None:
+        _give_places(content, module.places)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(content))
+
+
+def _part_weights(content: Any) -> None:
+    """Give each use of a layer weights of its own, which may differ in precision; `finish` stores equal ones once."""
+    tensors, seen = content.subgraphs[0].tensors, set()
+    for operator, _ in _operators(content):
+        weights = tensors[operator.inputs[1]]
+        if weights.buffer in seen:
+            own = copy(weights)
+            own.name = tensors[operator.outputs[0]].name + b";" + weights.name
+            own.buffer = len(content.buffers)
+            content.buffers.append(copy(content.buffers[weights.buffer]))
+            operator.inputs[1] = len(tensors)
+            tensors.append(own)
+        seen.add(weights.buffer)
+
+
+def _give_places(content: Any, places: int) -> None:
+    """Give caches so many places, for programs that ask for no other number."""
     [graph] = content.subgraphs
     for cache in (graph.tensors[number] for number in graph.inputs):
         if cache.shapeSignature is not None and -1 in cache.shapeSignature[1:]:
@@ -74,7 +93,6 @@ def _with_places(model: bytes, places: int) -> bytes:
             for tensor in graph.tensors:
                 if tensor.shapeSignature is not None and list(tensor.shapeSignature) == list(cache.shapeSignature):
                     tensor.shape = shape
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(content))
 
 
 @lru_cache(KNOWN)

@@ -1,5 +1,6 @@
 """Lowered graphs: the layers are in the precisions that were asked for, and still compute what they did."""
 
+import itertools
 from functools import cached_property
 
 import numpy as np
@@ -79,6 +80,16 @@ class Gated(Small):
         x = tf.nn.bias_add(x, np.linspace(-0.1, 0.1, 8, dtype=np.float32), name="layer_lift/BiasAdd")
         x *= tf.sigmoid(tf.reduce_mean(x, axis=(1, 2), keepdims=True))
         return tf.reshape(tf.nn.conv2d(x, project, 1, "VALID", name="layer_project/Conv2D") + given, [-1, 108])
+
+
+class Twice(Small):
+    """x (B, 6, 6, 3) twice through the same convolution: y (B, 12)."""
+
+    def compute(self, x):
+        weights = np.random.default_rng(8).normal(size=(3, 3, 3, 3)).astype(np.float32) / 5
+        for k in range(2):
+            x = tf.nn.relu(tf.nn.conv2d(x, weights, 1, "VALID", name=f"layer_{k}/Conv2D"))
+        return tf.reshape(x, [-1, 12])
 
 
 class Product(Small):
@@ -198,6 +209,22 @@ def test_each_layer_is_in_the_precision_asked_for_and_computes_what_it_did(mixtu
         assert error <= max(TOLERANCES[precision] for precision in mixture)
         assert (error > 1e-6) == (set(mixture) != {FLOAT})
     mimicked = run(to, lowered(to, exported, precisions, by="mimic"), x)
+    np.testing.assert_allclose(mimicked, run(to, model, x), rtol=0, atol=1e-6 * np.abs(truth).max())
+
+
+@pytest.mark.parametrize(
+    "mixture", itertools.product(Precision, repeat=2), ids=lambda pair: "-".join(p.name for p in pair)
+)
+def test_each_use_of_the_same_weights_has_its_own_precision(mixture, to):
+    exported, x = format_module(to).export(Twice()), made_input(seed=1)
+    nodes = dict(zip([layer.node for layer in format_module(to).layers(exported)], mixture, strict=True))
+    observation, truth = observed(to, exported, x), run(to, exported, x)
+    model = format_module(to).lower(exported, nodes, observation)
+    assert kinds_of_numbers(to, model) == [("conv", *expected_numbers(to, "conv", precision)) for precision in mixture]
+    for finished in (model, format_module(to).finish(model)):
+        error = np.abs(run(to, finished, x) - truth).max() / np.abs(truth).max()
+        assert error <= max(TOLERANCES[precision] for precision in mixture)
+    mimicked = run(to, format_module(to).mimic(exported, nodes, observation), x)
     np.testing.assert_allclose(mimicked, run(to, model, x), rtol=0, atol=1e-6 * np.abs(truth).max())
 
 
