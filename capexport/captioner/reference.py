@@ -5,7 +5,8 @@ B photos, T tokens, C channels, H heads, n image positions on the diagonal, D ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, takewhile
 from typing import Any
 
 import einops
@@ -21,49 +22,67 @@ BATCH = 25
 
 
 def references(
-    captioner: Any, pixels: Sequence[np.ndarray], names: Sequence[str] | None = None
+    captioner: Any,
+    pixels: Sequence[np.ndarray],
+    names: Sequence[str] | None = None,
+    guesses: Sequence[Iterable[int]] | None = None,
 ) -> Iterator[ParityVector]:
     """Caption uint8 photos (height, width, 3) greedily, the whole prefixes through the model at every step.
 
-    names  of the photos, if they are sample photos
+    names    of the photos, if they are sample photos
+    guesses  tokens that the photos' captions may have. The captions are the model's own all the same: it says at once
+             what comes after each prefix of a guess, and goes on from the first word that is another
     """
     names = names or [""] * len(pixels)
+    guesses = guesses or [()] * len(pixels)
     for start in range(0, len(pixels), BATCH):
         batch = slice(start, start + BATCH)
-        yield from _references(captioner, np.stack(pixels[batch]), names[batch])
+        yield from _references(captioner, np.stack(pixels[batch]), names[batch], guesses[batch])
 
 
-def _references(captioner: Any, pixels: np.ndarray, names: Sequence[str]) -> list[ParityVector]:
+def _references(
+    captioner: Any, pixels: np.ndarray, names: Sequence[str], guesses: Iterable[Iterable[int]]
+) -> list[ParityVector]:
     """The photos of one batch; what is said after a caption's [END] has no bearing on it, and is dropped."""
     words = captioner.tokenizer.get_vocabulary()
     end, max_length = words.index(END), captioner.seq_embedding.pos_embedding.input_dim
     never = [words.index(word) for word in BANNED]
     features = captioner.feature_extractor(tf.cast(pixels, tf.float32), training=False)  # (B, h, w, C)
-    tokens = np.full((len(pixels), 1), words.index(START))
-    while not (tokens == end).any(axis=1).all():
+    guessed = _ended(guesses, max_length, end)
+    while True:
+        tokens = np.insert(guessed[:, :-1], 0, words.index(START), axis=1)
         logits = captioner((features, tf.constant(tokens, tf.int64)), training=False).numpy()  # (B, T, V)
-        scores = np.array(logits[:, -1])
-        scores[:, never] = -np.inf  # as the runtime's; the tutorial's output layer bans them, too
-        following = scores.argmax(axis=-1) if tokens.shape[1] < max_length else np.full(len(pixels), end)
-        tokens = np.concatenate([tokens, following[:, np.newaxis]], axis=1)
+        scores = logits.copy()
+        scores[..., never] = -np.inf  # as the runtime's; the tutorial's output layer bans them, too
+        said = _ended(scores.argmax(axis=-1), max_length, end)
+        if np.array_equal(said, guessed):
+            break
+        guessed = said
     scores = np.stack([part(captioner, f"decoder_layers.{i}.last_attention_scores") for i in layer_indices(captioner)])
     height, width = features.shape[1:3]
     attention = einops.reduce(scores, "l b heads t (h w) -> b t h w", "mean", h=height, w=width)
     memory = _memory(captioner, features.numpy())
-    said = tokens[:, 1:].astype(np.int32)  # (B, T)
-    lengths = (said == end).argmax(axis=1) + 1
     return [
         ParityVector(
             pixels=pixels[k],
             memory={name: values[k] for name, values in memory.items()},
-            tokens=said[k, :length],
+            tokens=said[k, :length].astype(np.int32),
             logits=logits[k, :length],
             log_probabilities=_log_softmax(logits[k, :length])[np.arange(length), said[k, :length]],
             attention=attention[k, :length],
             photo=names[k],
         )
-        for k, length in enumerate(lengths)
+        for k, length in enumerate((said == end).argmax(axis=1) + 1)
     ]
+
+
+def _ended(captions: Iterable[Iterable[int]], max_length: int, end: int) -> np.ndarray:
+    """Captions as rows (B, T), each with an [END], and nothing else after it."""
+    words = [list(takewhile(lambda token: token != end, islice(caption, max_length - 1))) for caption in captions]
+    rows = np.full((len(words), max(map(len, words)) + 1), end)
+    for row, said in zip(rows, words, strict=True):
+        row[: len(said)] = said
+    return rows
 
 
 def _memory(captioner: Any, features: np.ndarray) -> dict[str, np.ndarray]:

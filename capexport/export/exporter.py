@@ -33,7 +33,7 @@ from .calibration import random_captions, sample_views, stretched_views
 from .check import check_split
 from .graphs import DecoderGraph, EncoderGraph, describe, describe_fused
 from .layers import Format
-from .lowering import Lowering, decode, encode
+from .lowering import Lowering, decode, encode, guess
 from .sensitivity import Choice, Outputs
 
 PARITY_PHOTOS = 3
@@ -150,7 +150,10 @@ class Exporter:
 
     def _captioned(self, photos: Sequence[Pixels]) -> list[ParityVector]:
         some = photos[:: -(-len(photos) // CAPTIONED)]
-        return list(track(references(self._captioner, some), len(some), "captioning with Keras"))
+        engine = next(iter(self._lowerings))[0]  # any will do
+        encoder, decoder = (self._lowering(engine, name, Precision.FLOAT) for name in ("encoder", "decoder"))
+        guesses = guess(encoder, decoder, some, self._vocabulary, self._shape.max_length)
+        return list(track(references(self._captioner, some, guesses=guesses), len(some), "captioning with Keras"))
 
     def _lowering(self, to: str, name: str, precision: Precision) -> Lowering:
         words = _of_embeddings(precision) if name == "decoder" else Precision.FLOAT
@@ -160,9 +163,8 @@ class Exporter:
         return self._lowerings[key]
 
     def _encoder(self, to: str) -> Lowering:
-        tried = self._measured_on[::TRIED]
-
         def try_out(run: Runner) -> list[Outputs]:
+            tried = self._measured_on[::TRIED]
             features = encode(run, [photo.pixels for photo in tried])
             decoder = self._lowering(to, "decoder", Precision.FLOAT)
             return decode(decoder.run, decoder.graph, tried, features, self._vocabulary.start)

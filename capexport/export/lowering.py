@@ -16,6 +16,7 @@ from ..recipes import INT8, Precision, Step
 from ..runtime.backend import GraphBackend, Runner, Tensors
 from ..runtime.engines import is_parallel, open_graph
 from ..runtime.workers import cores
+from ..vocabulary import Vocabulary
 from .layers import Format, Layer, Observation, Precisions
 from .sensitivity import Choice, Outputs, choose
 
@@ -51,6 +52,21 @@ def decode(run: Runner, graph: Graph, photos: Sequence[ParityVector], features: 
         cache = step.cache
         outputs.append({"logits": step.logits, "attention": np.swapaxes(step.attention, 0, 1)})
     return outputs
+
+
+def guess(
+    encoder: Lowering, decoder: Lowering, photos: Sequence[Pixels], vocabulary: Vocabulary, max_length: int
+) -> list[list[int]]:
+    """Greedy captions by graphs in float, with more words after [END]; nearly always those of Keras."""
+    backend = GraphBackend(decoder.graph, encoder.run, decoder.run)
+    features, cache = encode(encoder.run, photos), backend.empty_cache(batch=len(photos))
+    said = [np.full(len(photos), vocabulary.start, np.int32)]
+    while len(said) <= max_length and not np.any(np.equal(said, vocabulary.end), axis=0).all():
+        step = backend.step(said[-1], len(said) - 1, features, cache)
+        cache = step.cache
+        said.append(step.logits.argmax(axis=-1).astype(np.int32))
+    captions: list[list[int]] = np.stack(said[1:], axis=1).tolist()
+    return captions
 
 
 @dataclass(frozen=True)
