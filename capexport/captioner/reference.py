@@ -49,7 +49,7 @@ def _references(
     never = [words.index(word) for word in BANNED]
     features = captioner.feature_extractor(tf.cast(pixels, tf.float32), training=False)  # (B, h, w, C)
     guessed = _ended(guesses, max_length, end)
-    while True:
+    while True:  # each time, what is right of a caption is a word longer at least
         tokens = np.insert(guessed[:, :-1], 0, words.index(START), axis=1)
         logits = captioner((features, tf.constant(tokens, tf.int64)), training=False).numpy()  # (B, T, V)
         scores = logits.copy()
