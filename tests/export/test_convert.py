@@ -1,10 +1,12 @@
 """Conversion: the contract of the graphs, repeatability, refusals."""
 
+import importlib
 import os
 import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 
 import capexport
@@ -135,6 +137,24 @@ def test_ort_files_are_the_onnx_graphs_and_their_bundle_lists_the_operators(reci
     assert ("QLinearMatMul" in listed["ai.onnx"]) == (recipe == "int8")
     for name in ("encoder", "decoder"):
         assert ours.bundle.graph(name)[4:8] == b"ORTM"
+
+
+def test_ort_files_multiply_by_unsigned_weights(tiny_bundles):
+    """Products by signed ones saturate on some processors; onnxruntime replaces them in ONNX graphs alone."""
+    importlib.import_module("onnxruntime.tools.ort_format_model")  # after which the next one is found
+    from ort_flatbuffers_py.fbs import InferenceSession
+
+    places = {b"QLinearMatMul": 3, b"MatMulIntegerToFloat": 1, b"DequantizeLinear": 0}
+    found = []
+    for name in ("encoder", "decoder"):
+        graph = InferenceSession.InferenceSession.GetRootAs(tiny_bundles["ort", "int8"].graph(name), 0).Model().Graph()
+        initializers = [graph.Initializers(k) for k in range(graph.InitializersLength())]
+        types = {tensor.Name(): tensor.DataType() for tensor in initializers}
+        nodes = [graph.Nodes(k) for k in range(graph.NodesLength())]
+        given = [(node.OpType(), node.Inputs(places[node.OpType()])) for node in nodes if node.OpType() in places]
+        found += [(operator, types[weights]) for operator, weights in given if weights in types]
+    assert (b"QLinearMatMul", onnx.TensorProto.UINT8) in found
+    assert {kind for _, kind in found} == {onnx.TensorProto.UINT8}
 
 
 def test_an_ort_file_is_the_same_in_whatever_order_onnxruntime_lists_kernels(tiny_bundles):
