@@ -11,6 +11,9 @@ TOOLS := .venv-tools
 PIP := -m pip --quiet --disable-pip-version-check
 RUNTIME := onnxruntime-web@$(shell sed -n 's/.*"onnxruntime-web": "\(.*\)".*/\1/p' capexport/web/package.json)
 
+# TensorFlow without its bytecode takes three times as long to import, in each of many processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint lock sbom clean
 
 demo: $(VENV)/.ready-demo

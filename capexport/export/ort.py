@@ -11,7 +11,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 from flatbuffers import encode, packer
-from onnx import load_from_string, numpy_helper
+from onnx import GraphProto, load_from_string, numpy_helper
 
 from ..onnxruntime_setup import onnxruntime
 
@@ -52,15 +52,23 @@ def _unsigned(model: bytes) -> bytes:
     do without for ONNX graphs has no effect on those that it has arranged already.
     """
     loaded = load_from_string(model)
-    constants = {tensor.name: tensor for tensor in loaded.graph.initializer}
-    for node in loaded.graph.node:
+    _raise_weights(loaded.graph)
+    return bytes(loaded.SerializeToString())
+
+
+def _raise_weights(graph: GraphProto) -> None:
+    """Make a graph's stored int8 weights uint8 in place, and those of the graphs within it, as of a loop."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in constants:
             for name in (node.input[0], node.input[2]):
                 levels = numpy_helper.to_array(constants[name])
                 if levels.dtype == np.int8:
                     raised = (levels.astype(np.int16) + 128).astype(np.uint8)
                     constants[name].CopyFrom(numpy_helper.from_array(raised, name))
-    return bytes(loaded.SerializeToString())
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _raise_weights(attribute.g)
 
 
 def companions(graphs: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -28,13 +28,19 @@ COMMAND = [sys.executable, "-c", "import sys; from capexport.cli.main import mai
 
 @contextmanager
 def full_disk(size):
-    """No file can be larger than so many bytes: to write more fails, as on a disk that is full (but with EFBIG)."""
+    """No file can be larger than so many bytes: to write more fails, as on a disk that is full (but with EFBIG).
+
+    Python would keep what it could write of the bytecode of modules that are imported meanwhile.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(sys, "dont_write_bytecode", True)
+        changed.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def ends(arguments, capsys, match):

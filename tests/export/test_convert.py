@@ -139,22 +139,29 @@ def test_ort_files_are_the_onnx_graphs_and_their_bundle_lists_the_operators(reci
         assert ours.bundle.graph(name)[4:8] == b"ORTM"
 
 
-def test_ort_files_multiply_by_unsigned_weights(tiny_bundles):
+@pytest.mark.parametrize("name", ["encoder", "decoder", "captioner"])
+def test_ort_files_multiply_by_unsigned_weights(name, tiny_bundles):
     """Products by signed ones saturate on some processors; onnxruntime replaces them in ONNX graphs alone."""
     importlib.import_module("onnxruntime.tools.ort_format_model")  # after which the next one is found
     from ort_flatbuffers_py.fbs import InferenceSession
 
     places = {b"QLinearMatMul": 3, b"MatMulIntegerToFloat": 1, b"DequantizeLinear": 0}
-    found = []
-    for name in ("encoder", "decoder"):
-        graph = InferenceSession.InferenceSession.GetRootAs(tiny_bundles["ort", "int8"].graph(name), 0).Model().Graph()
+
+    def found(graph):
+        """The operators of a graph, and of a loop's within it, each with the type of its stored weights."""
         initializers = [graph.Initializers(k) for k in range(graph.InitializersLength())]
         types = {tensor.Name(): tensor.DataType() for tensor in initializers}
-        nodes = [graph.Nodes(k) for k in range(graph.NodesLength())]
-        given = [(node.OpType(), node.Inputs(places[node.OpType()])) for node in nodes if node.OpType() in places]
-        found += [(operator, types[weights]) for operator, weights in given if weights in types]
-    assert (b"QLinearMatMul", onnx.TensorProto.UINT8) in found
-    assert {kind for _, kind in found} == {onnx.TensorProto.UINT8}
+        for node in (graph.Nodes(k) for k in range(graph.NodesLength())):
+            if node.OpType() in places and node.Inputs(places[node.OpType()]) in types:
+                yield node.OpType(), types[node.Inputs(places[node.OpType()])]
+            for attribute in (node.Attributes(k) for k in range(node.AttributesLength())):
+                if attribute.G() is not None:
+                    yield from found(attribute.G())
+
+    data = tiny_bundles["ort", "int8", "fused"].graph(name)
+    operators = list(found(InferenceSession.InferenceSession.GetRootAs(data, 0).Model().Graph()))
+    assert name == "encoder" or (b"QLinearMatMul", onnx.TensorProto.UINT8) in operators
+    assert {kind for _, kind in operators} == {onnx.TensorProto.UINT8}
 
 
 def test_an_ort_file_is_the_same_in_whatever_order_onnxruntime_lists_kernels(tiny_bundles):
