@@ -22,6 +22,7 @@ from capexport.image import load_image
 from capexport.recipes import RECIPES
 from capexport.runtime.caption import Caption
 from capexport.shipped import sample_photos
+from capexport.tensorflow_setup import import_tensorflow
 from tests.graphfiles import edit_tflite, unknown_operator
 from tests.web import Web
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from capexport.export.explanation import Choices
     from capexport.export.exporter import Exporter
 
+import_tensorflow()  # sooner than by itself, as some of the tests' modules would
 settings.register_profile("capexport", deadline=None)  # no test is a measure of time: machines are shared
 settings.load_profile("capexport")
 # A shell without job control has its background commands ignore Ctrl-C, and so all that they start.

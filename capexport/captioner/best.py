@@ -31,8 +31,7 @@ from .history import StageEpoch, StageHistory
 from .model import Captioner
 from .runs import prepare, publish
 from .stages import Stage, StageOptions, Trainer
-from .storage import CONFIG, load_captioner, save_captioner
-from .weights import assign_all, assign_mean
+from .storage import CONFIG, assign_mean, save_captioner
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def train_best(
     if not (best / CONFIG).exists():
         save_captioner(run.captioner, best, force=True)
     for stage in options.stages():
-        assign_all(run.captioner, load_captioner(best))
+        assign_mean(run.captioner, [best])
         end = _run(stage, run.captioner, train_groups, dev, options, history, run.work / stage.name, report)
         if stage.sampled:
             end = _mean(best, end, run.captioner, dev, history.best_cider(stage.name), run.work / "mean", report)
@@ -126,7 +125,7 @@ def _mean(
     report: Callable[[str], None],
 ) -> Path:
     """Where the better of two captioners is: the one at `end`, whose CIDEr on dev is known, or both ones' mean."""
-    assign_mean(captioner, [load_captioner(one) for one in (begin, end)])
+    assign_mean(captioner, [begin, end])
     val_loss, val_cider = dev.measure(anew=True)
     report(f"mean of its beginning and end: val_loss {val_loss:.3f}, val_cider {val_cider:.3f}")
     if val_cider <= cider:

@@ -6,7 +6,7 @@ No pickle and no code: the model is rebuilt from this package's classes and its 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +72,18 @@ def load_captioner(directory: str | os.PathLike[str] | None = None) -> Captioner
     stored = _stored(directory / WEIGHTS)
     _check_fits(_of_sizes(config), {name: stored[name] for name in _of_sizes(config) if name in stored}, directory)
     captioner = _built(config, vocabulary, directory)
-    variables = _variables(captioner)
-    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
-    _check_fits(shapes | {OUTPUT_BIAS: (config.vocabulary_size,)}, stored, directory)
-    arrays = _read_weights(directory / WEIGHTS)
+    arrays = _fitting(captioner, directory)
     captioner.output_layer.bias = _numbers(arrays[OUTPUT_BIAS], np.float32, OUTPUT_BIAS, directory)
-    for name, variable in variables.items():
+    for name, variable in _variables(captioner).items():
         variable.assign(_numbers(arrays.pop(name), variable.dtype.as_numpy_dtype, name, directory))
     return captioner
+
+
+def assign_mean(captioner: Captioner, directories: Sequence[Path]) -> None:
+    """Give a captioner the means of the weights of saved ones; raises SourceError for any that does not fit."""
+    stored = [_fitting(captioner, directory) for directory in directories]
+    for name, variable in _variables(captioner).items():
+        variable.assign(np.mean([arrays.pop(name) for arrays in stored], axis=0))
 
 
 def _built(config: CaptionerConfig, vocabulary: Vocabulary, directory: Path) -> Captioner:
@@ -135,6 +139,13 @@ def _check_fits(expected: Shapes, stored: Shapes, directory: Path) -> None:
     for name, shape in expected.items():
         if stored[name] != shape:
             raise SourceError(f"{path}: {name} has shape {stored[name]!s:.80}, the config asks for {shape}.")
+
+
+def _fitting(captioner: Captioner, directory: Path) -> dict[str, np.ndarray]:
+    """The weights in a directory, which have the captioner's names and shapes; raises SourceError."""
+    shapes = {name: tuple(variable.shape) for name, variable in _variables(captioner).items()}
+    _check_fits(shapes | {OUTPUT_BIAS: (captioner.config.vocabulary_size,)}, _stored(directory / WEIGHTS), directory)
+    return _read_weights(directory / WEIGHTS)
 
 
 def _read_weights(path: Path) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -88,19 +88,6 @@ def encoder_variables(feature_extractor: Any) -> dict[str, tf.Variable]:
         f"feature_extractor.{i:03d}.{variable.name.split('/')[-1].split(':')[0]}": variable
         for i, variable in enumerate(feature_extractor.weights)
     }
-
-
-def assign_all(captioner: Any, source: Any) -> None:
-    """Give a captioner the weights of another one of the same shape, encoder and decoder."""
-    assign_mean(captioner, [source])
-
-
-def assign_mean(captioner: Any, sources: Sequence[Any]) -> None:
-    """Give a captioner the means of the weights of others of the same shape, encoder and decoder."""
-    for read in (decoder_variables, lambda one: encoder_variables(one.feature_extractor)):
-        given = [read(source) for source in sources]
-        for name, variable in read(captioner).items():
-            variable.assign(np.mean([one[name].numpy() for one in given], axis=0))
 
 
 def fingerprint(variables: Mapping[str, tf.Variable], *others: bytes) -> str:
