@@ -51,10 +51,11 @@ class Correlations:
         gram = self._grams.get(node)
         if gram is None:
             return _nearest(rows / scales)
-        if divisors is not None and gram.ndim == 2:
-            gram = gram / np.multiply.outer(divisors, divisors)
-        key = hashlib.sha256(b"".join((node.encode(), rows.tobytes(), scales.tobytes(), gram.tobytes()))).digest()
+        given = (rows, scales) if divisors is None else (rows, scales, divisors)
+        key = hashlib.sha256(b"".join((node.encode(), *(array.tobytes() for array in given)))).digest()
         if key not in self._known:
+            if divisors is not None and gram.ndim == 2:
+                gram = gram / np.multiply.outer(divisors, divisors)
             self._known[key] = _compensated(rows, np.broadcast_to(scales, rows.shape), gram)
         return self._known[key]
 
@@ -90,25 +91,25 @@ def windows(image: NDArray[np.float32], inputs: int) -> NDArray[np.float32]:
 def _compensated(rows: NDArray[np.float32], scales: NDArray[np.float32], gram: Gram) -> NDArray[np.float32]:
     # Those that are rounded last make up for the others, and bear it best where their inputs are small.
     order = np.argsort(-np.diagonal(gram, axis1=-2, axis2=-1).reshape(-1, rows.shape[1]).sum(axis=0), kind="stable")
-    gram = gram[..., order, :][..., order]
-    shares = _shares(gram)  # (K, K) or (N, K, K)
-    left = (rows / scales)[:, order].astype(np.float64)
-    steps = scales[:, order].astype(np.float64)
+    shares = _shares(gram[..., order, :][..., order]).reshape(-1, len(order), len(order))
+    shares = np.ascontiguousarray(np.moveaxis(shares, 0, -1))  # (K, K, 1 or N)
+    # An input's weights lie side by side, and are rounded at once.
+    left = np.ascontiguousarray((rows / scales).T[order], np.float64)  # (K, N)
+    steps = np.ascontiguousarray(scales.T[order], np.float64)
     pinned = np.abs(np.round(left)) >= LEVELS
-    levels = _nearest(left).astype(np.float64)
-    block = BLOCK if gram.ndim == 2 else left.shape[1]
-    for start in range(0, left.shape[1], block):
-        end = min(start + block, left.shape[1])
-        errors = np.zeros((len(rows), end - start))
+    levels = _nearest(left)
+    block = BLOCK if gram.ndim == 2 else len(left)
+    for start in range(0, len(left), block):
+        end = min(start + block, len(left))
+        errors = np.zeros((end - start, len(rows)))
         for k in range(start, end):
-            levels[:, k] = np.where(pinned[:, k], levels[:, k], _nearest(left[:, k]))
-            error = (left[:, k] - levels[:, k]) * steps[:, k] / shares[..., k, k]
-            left[:, k:end] -= error[:, np.newaxis] * shares[..., k, k:end] / steps[:, k:end]
-            errors[:, k - start] = error
-        if end < left.shape[1]:
-            left[:, end:] -= errors @ shares[start:end, end:] / steps[:, end:]
-    restored = np.empty_like(levels, np.float32)
-    restored[:, order] = levels
+            levels[k] = np.where(pinned[k], levels[k], _nearest(left[k]))
+            errors[k - start] = error = (left[k] - levels[k]) * steps[k] / shares[k, k]
+            left[k:end] -= error * shares[k, k:end] / steps[k:end]
+        if end < len(left):
+            left[end:] -= shares[start:end, end:, 0].T @ errors / steps[end:]
+    restored = np.empty(rows.shape, np.float32)
+    restored[:, order] = levels.T
     return restored
 
 
