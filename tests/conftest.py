@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from capexport.export.explanation import Choices
     from capexport.export.exporter import Exporter
 
-import_tensorflow()  # sooner than by itself, as some of the tests' modules would
+if "PYTEST_XDIST_WORKER" in os.environ:
+    import_tensorflow()  # sooner than by itself, as some of the tests' modules would
 settings.register_profile("capexport", deadline=None)  # no test is a measure of time: machines are shared
 settings.load_profile("capexport")
 # A shell without job control has its background commands ignore Ctrl-C, and so all that they start.

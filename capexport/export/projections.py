@@ -93,11 +93,12 @@ def size(projections: Sequence[Projection]) -> int:
 
 
 def _with_key(query: Projection, key: Projection) -> Projection:
-    parts = (np.einsum("...hd,chd->...hc", part, key.kernel, dtype=np.float64) for part in (query.kernel, query.bias))
-    return Projection(*(part.astype(np.float32) for part in parts))
+    keys = np.moveaxis(key.kernel, 0, -1).astype(np.float64)  # (H, D, C)
+    kernel, bias = np.swapaxes(query.kernel, 0, 1) @ keys, query.bias[:, np.newaxis] @ keys  # (H, U, C), (H, 1, C)
+    return Projection(np.swapaxes(kernel, 0, 1).astype(np.float32), bias[:, 0].astype(np.float32))
 
 
 def _with_value(output: Projection, value: Projection) -> Projection:
-    kernel = np.einsum("chd,hdu->hcu", value.kernel, output.kernel, dtype=np.float64)
-    bias = output.bias + np.einsum("hd,hdu->u", value.bias, output.kernel, dtype=np.float64)
+    outputs = output.kernel.astype(np.float64)  # (H, D, U)
+    kernel, bias = np.swapaxes(value.kernel, 0, 1) @ outputs, output.bias + np.tensordot(value.bias, outputs)
     return Projection(kernel.astype(np.float32), bias.astype(np.float32))
