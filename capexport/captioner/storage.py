@@ -73,9 +73,9 @@ def load_captioner(directory: str | os.PathLike[str] | None = None) -> Captioner
     _check_fits(_of_sizes(config), {name: stored[name] for name in _of_sizes(config) if name in stored}, directory)
     captioner = _built(config, vocabulary, directory)
     arrays = _fitting(captioner, directory)
-    captioner.output_layer.bias = _numbers(arrays[OUTPUT_BIAS], np.float32, OUTPUT_BIAS, directory)
+    captioner.output_layer.bias = arrays[OUTPUT_BIAS]
     for name, variable in _variables(captioner).items():
-        variable.assign(_numbers(arrays.pop(name), variable.dtype.as_numpy_dtype, name, directory))
+        variable.assign(arrays.pop(name))
     return captioner
 
 
@@ -142,10 +142,13 @@ def _check_fits(expected: Shapes, stored: Shapes, directory: Path) -> None:
 
 
 def _fitting(captioner: Captioner, directory: Path) -> dict[str, np.ndarray]:
-    """The weights in a directory, which have the captioner's names and shapes; raises SourceError."""
-    shapes = {name: tuple(variable.shape) for name, variable in _variables(captioner).items()}
+    """The weights in a directory, which have the captioner's names, shapes and types; raises SourceError."""
+    variables = _variables(captioner)
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
     _check_fits(shapes | {OUTPUT_BIAS: (captioner.config.vocabulary_size,)}, _stored(directory / WEIGHTS), directory)
-    return _read_weights(directory / WEIGHTS)
+    types = {name: variable.dtype.as_numpy_dtype for name, variable in variables.items()} | {OUTPUT_BIAS: np.float32}
+    arrays = _read_weights(directory / WEIGHTS)
+    return {name: _numbers(arrays.pop(name), dtype, name, directory) for name, dtype in types.items()}
 
 
 def _read_weights(path: Path) -> dict[str, np.ndarray]:

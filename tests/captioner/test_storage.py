@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import capexport
 from capexport import OutputError, SourceError, VocabularyError
+from capexport.captioner.storage import assign_mean
 
 
 @pytest.fixture
@@ -36,6 +37,22 @@ def test_half_precision_keeps_biases_whole(tiny, tmp_path):
     np.testing.assert_array_equal(arrays["output_layer.bias"], tiny.output_layer.bias)
     loaded = capexport.load_captioner(tmp_path / "half")
     np.testing.assert_allclose(loaded(inputs(loaded)), tiny(inputs(tiny)), atol=0.05)
+
+
+def test_the_mean_of_saved_weights(tiny, source, tmp_path):
+    """In half precision, too; weights that are no numbers or of another shape are refused before any is set."""
+    name, captioner = "output_layer.dense.kernel", capexport.load_captioner(source)
+    kernel = captioner.output_layer.dense.kernel
+    mine = kernel.numpy()
+    capexport.save_captioner(tiny, tmp_path / "half", half=True)
+    assign_mean(captioner, [source, tmp_path / "half"])
+    np.testing.assert_allclose(kernel, (mine + mine.astype(np.float16).astype(np.float32)) / 2, rtol=1e-7)
+    arrays, set_last = safetensors.numpy.load_file(source / "weights.safetensors"), kernel.numpy()
+    for wrong, problem in ((np.full_like(mine, np.nan), "not numbers"), (mine[1:], "has shape")):
+        (source / "weights.safetensors").write_bytes(safetensors.numpy.save(arrays | {name: wrong}))
+        with pytest.raises(SourceError, match=problem):
+            assign_mean(captioner, [tmp_path / "half", source])
+    np.testing.assert_array_equal(kernel, set_last)
 
 
 def test_nothing_is_overwritten_unasked(tiny, source, tmp_path):
